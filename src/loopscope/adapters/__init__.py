@@ -1,0 +1,84 @@
+"""The frameworks: one file each, one line each in `TABLE`, imported only when the user's program imported the framework.
+
+Constraint: what must be known before a framework is imported (which calls train) is plain data here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, Protocol, cast
+
+from loopscope.errors import UnknownObject
+from loopscope.model import Loop
+
+TABLE: Mapping[str, str] = MappingProxyType({"fastai": "loopscope.adapters.fastai"})
+"""Root module of a framework -> the module of its adapter."""
+
+FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "fastai": {
+            "fastai.learner": ("Learner.fit", "Learner.validate", "Learner.get_preds", "Learner.predict", "Learner.tta"),
+            "fastai.callback.schedule": (
+                "Learner.fit_one_cycle",
+                "Learner.fine_tune",
+                "Learner.lr_find",
+                "Learner.fit_flat_cos",
+                "Learner.fit_sgdr",
+            ),
+        }
+    }
+)
+"""Root module -> module that defines or attaches the calls -> the calls that run a loop, as `Class.method`."""
+
+GROUP = "loopscope.adapters"
+"""The entry-point group for adapters of third parties: name = root module of the framework, value = module."""
+
+
+class Adapter(Protocol):
+    """What the module of a framework offers."""
+
+    def accepts(self, obj: object) -> bool:
+        """Return whether `obj` is this framework's learner or trainer."""
+
+    def describe(
+        self, obj: Any, run: str, *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None
+    ) -> Loop:
+        """Return the loop that `run` would run on `obj`; `cbs` are the caller's own callbacks."""
+
+    def describe_call(self, obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
+        """Return the loop of one real call, its arguments by parameter name; `cbs` are added and marked."""
+
+
+def find(obj: object) -> Adapter:
+    """Return the adapter that knows `obj`; only frameworks that are already imported are asked.
+
+    Raises `UnknownObject` when there is none.
+    """
+    for known in (TABLE, third_parties()):
+        for root in known:
+            if root in sys.modules:
+                adapter = cast(Adapter, importlib.import_module(known[root]))
+                if adapter.accepts(obj):
+                    return adapter
+    raise UnknownObject(_unknown(obj, list({**TABLE, **third_parties()})))
+
+
+@functools.cache
+def third_parties() -> Mapping[str, str]:
+    """Return root module -> adapter module, as installed packages register them; asked for only when `TABLE` fails."""
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def _unknown(obj: object, known: Sequence[str]) -> str:
+    what = f"the class {obj.__name__}" if isinstance(obj, type) else f"an object of type {type(obj).__qualname__}"
+    imported = ", ".join(root for root in known if root in sys.modules) or "none of them"
+    hint = " Pass an instance, not the class." if isinstance(obj, type) else ""
+    return (
+        f"{what} is no learner or trainer that loopscope knows.{hint} "
+        f"Known frameworks: {', '.join(known)} (imported here: {imported}). Type loopscope.inspect(learn)."
+    )

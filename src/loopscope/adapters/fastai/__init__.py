@@ -1,0 +1,270 @@
+"""fastai: which loop a `Learner` runs, which callbacks stand at each of its events, and why they stand there.
+
+The loop is read from the learner's own methods as they resolve (an override or a patch included); who is called
+comes from the callbacks as they are now, without running any of them. Verified against fastai 2.8.12 by the
+conformance suite. Constraint: the learner is looked at, never touched.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import fastai
+import fastai.learner
+import torch
+from fastai.callback.core import Callback, _events, _ex_docs
+from fastai.learner import Learner, SkipToEpoch
+
+from loopscope.adapters.fastai.binding import SKIPPED, Member, bind
+from loopscope.adapters.fastai.dialect import FastaiDialect
+from loopscope.adapters.fastai.events import describe as describe_events
+from loopscope.errors import BadCallback, BadValue, UnknownChoice
+from loopscope.model import Binding, Event, Loop, Node, Repeat, Scope
+from loopscope.reader import Built, Known, Method, Reader, Several, Unknown, Value
+from loopscope.source import place, syntax, unwrap
+
+RUNS = ("fit", "fit_one_cycle", "fine_tune", "validate", "get_preds", "lr_find", "fit_flat_cos", "fit_sgdr", "tta")
+"""The runs that `inspect` names; any other method of the learner that fires events can be asked for too."""
+
+EPOCHS = ("n_epoch", "epochs")
+"""The parameter that holds the number of epochs, by run."""
+
+
+def accepts(obj: object) -> bool:
+    """Return whether `obj` is a fastai learner."""
+    return isinstance(obj, Learner)
+
+
+def describe(
+    obj: Learner, run: str, *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None
+) -> Loop:
+    """Return the loop of `obj.<run>(epochs, start_epoch=start_epoch, cbs=cbs)`; `cbs` are marked as one's own.
+
+    Raises `UnknownChoice` for a run that the learner lacks, `BadValue` for a number that makes no sense there,
+    `BadCallback` for what is no callback.
+    """
+    method = _method(obj, run)
+    names = list(inspect.signature(method.function).parameters)
+    arguments: dict[str, object] = {}
+    if epochs is not None:
+        name = next((name for name in EPOCHS if name in names), None)
+        if name is None:
+            raise BadValue(f"{run} takes no number of epochs (got epochs={epochs!r}). Leave epochs out.")
+        arguments[name] = _natural("epochs", epochs)
+    if start_epoch != 0:
+        if "start_epoch" not in names:
+            raise BadValue(f"{run} takes no start_epoch (got {start_epoch!r}). Leave start_epoch out.")
+        arguments["start_epoch"] = _natural("start_epoch", start_epoch)
+    return describe_call(obj, run, arguments, cbs)
+
+
+def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
+    """Return the loop of one call of `obj.<method>` with these arguments, by parameter name.
+
+    `cbs` are further callbacks, marked as one's own: they are passed on by `cbs=` where the call takes it, else
+    they stand as if they had been added to the learner first.
+    """
+    found = _method(obj, method)
+    own = callbacks(cbs)
+    takes_cbs = "cbs" in inspect.signature(found.function).parameters
+    values: dict[str, Value] = {k: _value(v) for k, v in arguments.items() if k != "cbs"}
+    given = _listed(arguments.get("cbs"))
+    if takes_cbs:
+        values["cbs"] = Several(tuple(Known(one) for one in [*given, *own]))
+    dialect = FastaiDialect()
+    reader = Reader(obj, dialect)
+    nodes = reader.read(found, _spread(found, values))
+    members = list(_members(obj, [] if takes_cbs else own, dialect.added, own, method))
+    root = Scope(method, _split_skipped(nodes, members, dialect.added), method=f"Learner.{method}", place=place(found.function))
+    fired = [*_events, *(name for name in _fired(root) if name not in _events)]
+    binding = bind(obj, members, fired)
+    return Loop(
+        framework="fastai",
+        subject=type(obj).__name__,
+        run=method,
+        call=_call(method, arguments, given, own),
+        root=root,
+        binding=binding,
+        flags={"training": bool(obj.training), "never": False, **{m.run_flag: bool(m.setting("run", True)) for m in members}},
+        docs=describe_events(_events),
+        cancels=tuple(_ex_docs),
+        swallowed=("StopIteration",),
+        outline=tuple(fastai.learner._loop),
+        notes=tuple(_notes(obj, reader, dialect, binding, root)),
+        versions={"fastai": fastai.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    )
+
+
+def callbacks(cbs: object) -> list[Callback]:
+    """Return `cbs` (a callback, a callback class, or a list of either) as instances; a class is built as fastai would."""
+    return [_instance(one) for one in _listed(cbs)]
+
+
+def _listed(cbs: object) -> list[Any]:
+    if cbs is None:
+        return []
+    return [cbs] if isinstance(cbs, (Callback, type)) or not isinstance(cbs, Iterable) or isinstance(cbs, str) else list(cbs)
+
+
+def _instance(one: object) -> Callback:
+    if isinstance(one, Callback):
+        return one
+    if not isinstance(one, type) or not issubclass(one, Callback):
+        what = f"the class {one.__name__}" if isinstance(one, type) else f"{one!r} ({type(one).__name__})"
+        raise BadCallback(
+            f"{what} is no fastai callback. Accepted: a Callback, a Callback class, or a list of either; "
+            f"for a plain function type Callback(after_batch=your_function)."
+        )
+    try:
+        return one()
+    except Exception as error:
+        raise BadCallback(
+            f"{one.__name__}() cannot be built without arguments ({type(error).__name__}: {error}). "
+            f"Pass an instance: cbs={one.__name__}(...)."
+        ) from error
+
+
+def _natural(name: str, value: object) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise BadValue(f"{name}={value!r} is no whole number. Type {name}=1, say.")
+    number = int(value.__index__())
+    if number < 0:
+        raise BadValue(f"{name}={number} is negative. Accepted: 0 or more.")
+    return number
+
+
+def _method(learn: Learner, run: str) -> Method:
+    method = Reader(learn, FastaiDialect()).resolve(run) if isinstance(run, str) and not run.startswith("_") else None
+    if method is None:
+        raise UnknownChoice.of("run", run, RUNS)
+    return method
+
+
+def _value(value: object) -> Value:
+    return Several(tuple(Known(one) for one in value)) if isinstance(value, (list, tuple)) else Known(value)
+
+
+def _spread(method: Method, values: dict[str, Value]) -> dict[str, Value]:
+    """Return `values` with those that are no parameter of the function inside its `**kwargs`."""
+    function = unwrap(method.function)
+    assert function is not None
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    known = {name: value for name, value in values.items() if name in names}
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        last = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
+        known[code.co_varnames[last]] = Known({name: value for name, value in values.items() if name not in names})
+    return known
+
+
+def _members(
+    learn: Learner, first: list[Callback], added: list[Value], own: list[Callback], run: str
+) -> Iterator[Member]:
+    """Yield the callbacks of the run as they are inserted: the learner's, then those that the call adds."""
+    number = 0
+    for one in [*learn.cbs, *first]:
+        number += 1
+        mine = any(one is other for other in first) and number > len(learn.cbs)
+        yield Member(type(one), one, "cbs" if mine else "learner", number, mine)
+    for value in added:
+        number += 1
+        if isinstance(value, Built):
+            yield Member(value.cls, None, f"added by {run}", number)
+        elif isinstance(value, Known) and isinstance(value.value, Callback):
+            mine = any(value.value is other for other in own)
+            yield Member(type(value.value), value.value, "cbs", number, mine)
+        elif isinstance(value, Known) and isinstance(value.value, type) and issubclass(value.value, Callback):
+            yield Member(value.value, None, "cbs", number)
+
+
+def _split_skipped(nodes: tuple[Node, ...], members: list[Member], added: list[Value]) -> tuple[Node, ...]:
+    """Split an epoch scope where `SkipToEpoch` cancels the first ones: they fire less, before fewer callbacks."""
+    skips = [first for first in (_skip_to(member) for member in members if member.obj is not None) if first]
+    skips += [v.arguments[0].value for v in added if isinstance(v, Built) and issubclass(v.cls, SkipToEpoch) and isinstance(v.arguments[0], Known)]
+    return tuple(_skipping(node, max(skips)) for node in nodes) if skips else nodes
+
+
+def _skip_to(member: Member) -> int | None:
+    return member.attributes.get("_skip_to") if issubclass(member.cls, SkipToEpoch) else None
+
+
+def _skipping(node: Node, skip: int) -> Node:
+    if not isinstance(node, Scope):
+        return node
+    body: list[Node] = []
+    for child in node.body:
+        if isinstance(child, Scope) and child.name == "epoch" and child.repeat != Repeat(1, 1):
+            body += _epochs(child, skip)
+        else:
+            body.append(_skipping(child, skip))
+    return replace(node, body=tuple(body), before=tuple(_skipping(n, skip) for n in node.before))
+
+
+def _epochs(scope: Scope, skip: int) -> list[Node]:
+    most = scope.repeat.most
+    skipped = skip if most is None else min(skip, most)
+    first = replace(
+        scope, repeat=Repeat(skipped, skipped), sets=((SKIPPED, True),), note=f"skipped: below start_epoch={skip}"
+    )
+    rest = Repeat(0, None, f"({scope.repeat.label} - {skip})") if most is None else Repeat(most - skipped, most - skipped)
+    later = replace(scope, repeat=rest, sets=((SKIPPED, False),))
+    return [first] if rest.most == 0 else [first, later]
+
+
+def _fired(node: Node) -> Iterator[str]:
+    if isinstance(node, Event):
+        yield node.name
+    elif isinstance(node, Scope):
+        for child in node.nodes():
+            yield from _fired(child)
+
+
+def _call(method: str, arguments: Mapping[str, object], given: list[Any], own: list[Callback]) -> str:
+    """Return the call as one would type it: `learn.fit(2, cbs=[GradientClip])`."""
+    shown = [
+        f"{value}" if name in EPOCHS else f"{name}={value!r}"
+        for name, value in arguments.items()
+        if name != "cbs" and type(value) in (int, float, bool, str)
+    ]
+    names = [one.__name__ if isinstance(one, type) else type(one).__name__ for one in [*given, *own]]
+    if names:
+        shown.append(f"cbs=[{', '.join(names)}]")
+    return f"learn.{method}({', '.join(shown)})"
+
+
+def _notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Binding, root: Scope) -> Iterator[str]:
+    for function in reader.foreign:
+        where = place(function)
+        yield (
+            f"{type(learn).__name__} has its own {function.__name__} ({_short(str(where))}): "
+            f"this part of the loop is read from it, not from fastai"
+        )
+    for name in reader.unread:
+        yield f"the source of {name} cannot be read: the events that it fires are not shown"
+    for name in ("__call__", "_call_one"):
+        found = inspect.getattr_static(type(learn), name)
+        if found is not vars(Learner)[name]:
+            yield f"{type(learn).__name__} has its own {name} ({_short(str(place(found)))}): it may call other handlers, or in another order"
+    for value in dialect.added:
+        if isinstance(value, Unknown):
+            yield f"the callbacks in {value.text!r} are only known while the run goes on"
+    if "before_train" in set(_fired(root)) and not any(
+        flag == "training" for event in ("before_fit", "before_epoch", "before_train") for h in binding.at(event) for flag, _ in h.sets
+    ):
+        state = "True" if learn.training else "False"
+        yield f"no callback sets learn.training (TrainEvalCallback does): it stays {state}" + (
+            "" if learn.training else ", so no backward pass and no optimizer step will run"
+        )
+    if any(issubclass(v.cls, fastai.callback.schedule.LRFinder) for v in dialect.added if isinstance(v, Built)):
+        yield "LRFinder ends this run with CancelFitException in after_batch: after num_it batches, or sooner if the loss explodes"
+
+
+def _short(path: str) -> str:
+    """Return a path below the current folder without that folder."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)

@@ -1,0 +1,125 @@
+"""How fastai's `Learner` methods are to be read: how an event is fired, what draws batches, what adds callbacks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from types import FunctionType
+
+from fastai.callback.core import Callback
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader as FastaiDataLoader
+from torch.utils.data import DataLoader as TorchDataLoader
+
+from loopscope.model import Node, Place
+from loopscope.reader import Built, Entering, Known, Reader, Several, Unknown, Value
+
+FLAGS = {"self.training": "training", "len(self.yb)": "targets"}
+"""Conditions of the loop that have a name of their own; `targets`: the batch has something to compute a loss with."""
+
+STEPS = {
+    "self.model": "forward",
+    "self.loss_func": "loss",
+    "self.opt.step": "optimizer step",
+    "self.opt.zero_grad": "zero_grad",
+    "self._set_device": "move to device",
+    "self._split": "split into xb and yb",
+    "self.freeze": "freeze",
+    "self.unfreeze": "unfreeze",
+}
+"""Calls -> the loop's own word for what they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A data loader that fastai would make on the way, known only by its number of batches."""
+
+    batches: int
+
+
+@dataclass(slots=True)
+class FastaiDialect:
+    """What `Reader` must know of fastai; `added` collects the callbacks that a call adds for its own time."""
+
+    added: list[Value] = field(default_factory=list)
+
+    def is_callback_class(self, cls: object) -> bool:
+        return isinstance(cls, type) and issubclass(cls, Callback)
+
+    def step_name(self, call: str) -> str | None:
+        if call.endswith(".backward") and call.startswith("self.") and call.count(".") > 1:
+            return "backward"
+        return STEPS.get(call)
+
+    def attribute(self, value: object, name: str) -> Value | None:
+        if isinstance(value, DataLoaders) and name in ("train", "valid"):
+            return self.item(value, 0 if name == "train" else 1)
+        return None
+
+    def item(self, value: object, index: object) -> Value | None:
+        loaders = vars(value).get("loaders") if isinstance(value, DataLoaders) else None
+        if loaders is None or not isinstance(index, int) or not -len(loaders) <= index < len(loaders):
+            return None
+        return Known(loaders[index])
+
+    def called(self, value: object, method: str) -> Value | None:
+        """`dl.new(...)` in fastai's own methods keeps the last batch: as many batches as the items fill."""
+        if method != "new":
+            return None
+        if isinstance(value, Counted):
+            return Known(value)
+        if isinstance(value, FastaiDataLoader) and value.drop_last:
+            size, items = value.bs, getattr(value, "n", None)
+            return Known(Counted(math.ceil(items / size))) if size and items is not None else None
+        batches = self.length(value)
+        return None if batches is None else Known(Counted(batches))
+
+    def length(self, value: object) -> int | None:
+        if isinstance(value, Counted):
+            return value.batches
+        if not self.is_loader(value) and not isinstance(value, (list, tuple)):
+            return None
+        try:
+            return len(value)  # type: ignore[arg-type]  # a loader over an iterable dataset has no length
+        except Exception:  # whatever a user's dataset raises, the number is just not known
+            return None
+
+    def is_loader(self, value: object) -> bool:
+        return isinstance(value, (FastaiDataLoader, TorchDataLoader, Counted))
+
+    def is_data(self, value: Value) -> bool:
+        return isinstance(value, Known) and self.is_loader(value.value)
+
+    def special(self, reader: Reader, name: str, arguments: dict[str, Value], place: Place) -> Value | None:
+        if name == "added_cbs":
+            return Entering(lambda inner: self.adding(arguments.get("cbs", Known(None)), inner))
+        if name == "validation_context":
+            return Entering(lambda inner: self.validating(reader, arguments, inner))
+        return None
+
+    def adding(self, callbacks: Value, inner: tuple[Node, ...]) -> tuple[Node, ...]:
+        for one in callbacks.items if isinstance(callbacks, Several) else (callbacks,):
+            if one != Known(None) and not any(_same(one, other) for other in self.added):
+                self.added.append(one)
+        return inner
+
+    def validating(self, reader: Reader, arguments: dict[str, Value], inner: tuple[Node, ...]) -> tuple[Node, ...]:
+        """fastai adds `cbs` first, and enters the learner itself unless `inner`."""
+        self.adding(arguments.get("cbs", Known(None)), inner)
+        nested = arguments.get("inner", Known(False))
+        return inner if isinstance(nested, Known) and nested.value else reader.context(inner)
+
+    def flag(self, text: str) -> str | None:
+        return FLAGS.get(text)
+
+    def is_own(self, function: FunctionType) -> bool:
+        return (function.__module__ or "").split(".")[0] in ("fastai", "fastcore")
+
+
+def _same(one: Value, other: Value) -> bool:
+    """Return whether two values are the same callback: in fine_tune both fits add one of each."""
+    if isinstance(one, Built) and isinstance(other, Built):
+        return one.cls is other.cls
+    if isinstance(one, Known) and isinstance(other, Known):
+        return one.value is other.value
+    return isinstance(one, Unknown) and one == other
