@@ -13,7 +13,7 @@ import ast
 import builtins
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import Any, Protocol
@@ -370,7 +370,29 @@ class Reader:
 
     def calls(self, node: ast.AST, frame: Frame) -> list[Node]:
         """Return what the calls inside a statement or expression fire and do, in the order of evaluation."""
-        return [found for call in _calls(node) for found in self.call(call, frame)]
+        found: list[Node] = []
+        if isinstance(node, ast.IfExp):
+            found += self.calls(node.test, frame)
+            return found + self.branch(node.test, True, node.body, frame) + self.branch(node.test, False, node.orelse, frame)
+        if isinstance(node, ast.BoolOp):
+            found += self.calls(node.values[0], frame)
+            for before, part in zip(node.values, node.values[1:]):
+                found += self.branch(before, isinstance(node.op, ast.And), part, frame)
+            return found
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found += self.calls(child, frame)  # what a lambda or a def holds does not run here
+        if isinstance(node, ast.Call):
+            found += self.call(node, frame)
+        return found
+
+    def branch(self, test: ast.expr, wanted: bool, node: ast.expr, frame: Frame) -> list[Node]:
+        """Return what `node` does where it is only evaluated if `test` is `wanted`."""
+        truth = self.truth(test, frame)
+        if truth is not None:
+            return self.calls(node, frame) if truth is wanted else []
+        needs = self.needs(test, wanted)
+        return [_guarded(found, needs) for found in self.calls(node, frame)]
 
     def call(self, call: ast.Call, frame: Frame) -> list[Node]:
         place = self.place(call, frame)
@@ -647,15 +669,6 @@ def _several(value: Value) -> Several | None:
     if isinstance(value, Known) and value.value is None:
         return Several(())
     return None
-
-
-def _calls(node: ast.AST) -> Iterator[ast.Call]:
-    """Yield the calls in a node, inner ones first as they are evaluated; what a lambda or a def holds does not run."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield from _calls(child)
-    if isinstance(node, ast.Call):
-        yield node
 
 
 def _parameters(function: FunctionType, arguments: dict[str, Value]) -> dict[str, Value]:

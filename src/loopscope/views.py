@@ -121,7 +121,9 @@ class _Walker:
         )
 
     def repeated(self, scope: Scope, reach: _Reach) -> list[Row]:
-        if scope.repeat.most != 1:
+        if scope.repeat.most == 0:
+            reach = replace(reach, status="never", why="no repetition")
+        elif scope.repeat.most != 1:
             start, flying = dict(self.flags), self.raised
             self.scope_rows(scope, reach)
             self.flags = {k: v if start.get(k) == v else None for k, v in self.flags.items()}
@@ -152,10 +154,11 @@ class _Walker:
             return Row("cancel", name, reach.status, why, text=catch.then, children=children)
         kept = dict(self.flags)
         self.raised = None
+        if reach.status != "never":
+            reach = replace(reach, status="conditional", why=f"only after {name}")
         children = tuple(self.node(node, reach) for node in catch.body)
         self.raised, self.flags = flying, kept
-        status: Status = "never" if reach.status == "never" else "conditional"
-        return Row("cancel", name, status, reach.why, text=catch.then, children=children)
+        return Row("cancel", name, reach.status, reach.why, text=catch.then, children=children)
 
     def event(self, event: Event, reach: _Reach) -> Row:
         rows: list[Row] = []

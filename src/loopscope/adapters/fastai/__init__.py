@@ -17,7 +17,7 @@ from typing import Any
 import fastai
 import fastai.learner
 import torch
-from fastai.callback.core import Callback, _events, _ex_docs
+from fastai.callback.core import Callback, _events, _ex_docs, event
 from fastai.learner import Learner, SkipToEpoch
 
 from loopscope.adapters.fastai.binding import SKIPPED, Member, bind
@@ -250,6 +250,9 @@ def _notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bind
         found = inspect.getattr_static(type(learn), name)
         if found is not vars(Learner)[name]:
             yield f"{type(learn).__name__} has its own {name} ({_short(str(place(found)))}): it may call other handlers, or in another order"
+    for name in dict.fromkeys(_fired(root)):
+        if not hasattr(event, name):
+            yield f"{name} is fired, but fastai.callback.core.event lacks it: fastai stops there with 'missing {name}'"
     for value in dialect.added:
         if isinstance(value, Unknown):
             yield f"the callbacks in {value.text!r} are only known while the run goes on"
