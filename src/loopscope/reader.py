@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import inspect
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from types import FunctionType
-from typing import Any, Protocol
+from types import FunctionType, MethodType
+from typing import Any, Protocol, TypeGuard
 
 from loopscope.model import ONCE, Catch, Event, Need, Node, Place, Repeat, Scope, Step
 from loopscope.source import syntax, unwrap
@@ -45,10 +46,11 @@ class Itself:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A function that is called with the object first; `owner` is the class in whose body it stands, if any."""
+    """A function of the object; `owner` is the class in whose body it stands, `first` the arguments bound before the call's."""
 
     function: Callable[..., Any]
     owner: type | None
+    first: tuple[Value, ...] = (Itself(),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Built:
 
     cls: type
     arguments: tuple[Value, ...] = ()
+    keywords: tuple[tuple[str, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,8 @@ class Dialect(Protocol):
     def special(self, reader: Reader, name: str, arguments: dict[str, Value], place: Place) -> Value | None:
         """Return the value of a call to the object's method `name` that is not to be read as source, else None."""
 
-    def flag(self, text: str) -> str | None:
-        """Return the name of the flag for a condition as written (`"self.training"`), or None."""
+    def flag(self, text: str) -> tuple[str, str] | None:
+        """Return the flag of a condition as written, and its words: `("training", "while training")`; or None."""
 
     def is_own(self, function: FunctionType) -> bool:
         """Return whether `function` is the framework's own, not an override or a patch."""
@@ -142,7 +145,7 @@ class Reader:
         if after is None:
             own = vars(self.subject).get(name)
             if callable(own) and unwrap(own) is not None and not isinstance(own, type):
-                return Method(own, None)
+                return Method(own, None, self.bound(own))
         classes = type(self.subject).__mro__
         if after is not None and after in classes:
             classes = classes[classes.index(after) + 1 :]
@@ -150,10 +153,23 @@ class Reader:
             found = vars(cls).get(name)
             if found is None:
                 continue
-            if isinstance(found, (staticmethod, classmethod)):
+            if isinstance(found, staticmethod):
+                found = found.__func__
+                return Method(found, cls, ()) if unwrap(found) is not None else None
+            if isinstance(found, classmethod):
                 found = found.__func__
             return Method(found, cls) if unwrap(found) is not None else None
         return None
+
+    def bound(self, function: Callable[..., Any]) -> tuple[Value, ...]:
+        """Return the arguments that a function in the object's own `__dict__` brings along: it gets no implicit self."""
+        if isinstance(function, MethodType):
+            given: tuple[object, ...] = (function.__self__,)
+        elif isinstance(function, functools.partial):
+            given = function.args
+        else:
+            given = ()
+        return tuple(Itself() if one is self.subject else Known(one) for one in given)
 
     def read(self, method: Method, arguments: dict[str, Value]) -> tuple[Node, ...]:
         """Return the nodes of one call of `method`, its parameters bound to `arguments` by name."""
@@ -169,7 +185,7 @@ class Reader:
             name = getattr(function, "__qualname__", str(function))
             self.unread.append(name)
             return (Step("unreadable", f"{name}: its source cannot be read"),)
-        names: dict[str, Value] = _parameters(function, arguments)
+        names = _parameters(function, arguments, method.first)
         frame = Frame(function, method.owner, tree.file, names, own)
         self.stack.append(call)
         try:
@@ -209,7 +225,7 @@ class Reader:
             return self.for_(stmt, frame)
         if isinstance(stmt, ast.While):
             inner, _ = self.block(stmt.body, frame)
-            label = ast.unparse(stmt.test)
+            label = _text(stmt.test)
             return self.repeated(inner, Repeat(0, None, f"while {label}"), self.place(stmt, frame))
         if isinstance(stmt, (ast.With, ast.AsyncWith)):
             return self.with_(stmt, frame)
@@ -269,7 +285,7 @@ class Reader:
         value = self.value(node, frame)
         if isinstance(value, Known) and isinstance(value.value, type):
             return ("*",) if value.value in (Exception, BaseException) else (value.value.__name__,)
-        return (ast.unparse(node),)
+        return (_text(node),)
 
     def for_(self, stmt: ast.For | ast.AsyncFor, frame: Frame) -> list[Node]:
         before = self.calls(stmt.iter, frame)
@@ -289,12 +305,12 @@ class Reader:
 
     def iteration(self, node: ast.expr, frame: Frame) -> tuple[str | None, Repeat]:
         """Return the source that batches are drawn from (None: they are not), and how often the loop runs."""
-        text = ast.unparse(node)
+        text = _text(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
             if node.func.id == "range":
                 count = self.value(node.args[-1] if len(node.args) < 3 else node.args[1], frame)
                 first = self.value(node.args[0], frame) if len(node.args) > 1 else Known(0)
-                if isinstance(count, Known) and isinstance(first, Known):
+                if _is_number(count) and _is_number(first):
                     number = max(0, int(count.value) - int(first.value))
                     return None, Repeat(number, number)
                 return None, Repeat(0, None, _plain(count.text if isinstance(count, Unknown) else text))
@@ -346,7 +362,7 @@ class Reader:
     def assign(self, stmt: ast.Assign | ast.AnnAssign | ast.AugAssign, frame: Frame) -> None:
         targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
         if isinstance(stmt, ast.AugAssign):
-            value: Value = Unknown(ast.unparse(stmt.target))
+            value: Value = Unknown(_text(stmt.target))
         else:
             value = Unknown("") if stmt.value is None else self.value(stmt.value, frame)
         for target in targets:
@@ -357,10 +373,10 @@ class Reader:
             parts = source.elts if isinstance(source, (ast.Tuple, ast.List)) else []
             for at, part in enumerate(target.elts):
                 known = len(parts) == len(target.elts)
-                self.store(part, self.value(parts[at], frame) if known else Unknown(ast.unparse(part)), None, frame)
+                self.store(part, self.value(parts[at], frame) if known else Unknown(_text(part)), None, frame)
             return
         if isinstance(value, Unknown) and not value.text:
-            value = Unknown(ast.unparse(target))
+            value = Unknown(_text(target))
         if isinstance(target, ast.Name):
             frame.names[target.id] = value
         elif isinstance(target, ast.Attribute) and isinstance(self.value(target.value, frame), Itself):
@@ -371,6 +387,8 @@ class Reader:
     def calls(self, node: ast.AST, frame: Frame) -> list[Node]:
         """Return what the calls inside a statement or expression fire and do, in the order of evaluation."""
         found: list[Node] = []
+        if not _has_call(node):
+            return found
         if isinstance(node, ast.IfExp):
             found += self.calls(node.test, frame)
             return found + self.branch(node.test, True, node.body, frame) + self.branch(node.test, False, node.orelse, frame)
@@ -399,9 +417,9 @@ class Reader:
         target = self.value(call.func, frame)
         if isinstance(target, Itself):
             return self.fired(call, frame, place)
-        name = self.dialect.step_name(_plain(ast.unparse(call.func), keep_self=True))
+        name = self.dialect.step_name(_plain(_text(call.func), keep_self=True))
         if name is not None:
-            return [Step(name, ast.unparse(call), place)]
+            return [Step(name, _text(call), place)]
         if isinstance(target, Method):
             attribute = call.func.attr if isinstance(call.func, ast.Attribute) else ""
             arguments = self.arguments(call, target, frame)
@@ -409,7 +427,7 @@ class Reader:
                 return []
             return list(self.read(target, arguments))
         if not frame.own and isinstance(call.func, ast.Attribute) and isinstance(self.value(call.func.value, frame), Itself):
-            return [Step(ast.unparse(call.func).removeprefix("self."), ast.unparse(call), place)]
+            return [Step(_text(call.func).removeprefix("self."), _text(call), place)]
         return []
 
     def fired(self, call: ast.Call, frame: Frame, place: Place) -> list[Node]:
@@ -420,7 +438,7 @@ class Reader:
         if isinstance(value, Known) and isinstance(value.value, (list, tuple)):
             names = tuple(Known(item) for item in value.value)
         return [
-            Event(str(name.value), place) if isinstance(name, Known) else Step("unknown event", ast.unparse(call), place)
+            Event(str(name.value), place) if isinstance(name, Known) else Step("unknown event", _text(call), place)
             for name in names
         ]
 
@@ -430,7 +448,7 @@ class Reader:
         assert function is not None
         code = function.__code__
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        positional = names[1 : code.co_argcount]
+        positional = names[len(method.first) : code.co_argcount]
         bound: dict[str, Value] = {}
         for at, argument in enumerate(call.args):
             if isinstance(argument, ast.Starred):
@@ -457,7 +475,7 @@ class Reader:
         """Return what an expression is, as far as it is known before the run."""
         reader = getattr(self, f"_{type(node).__name__.lower()}", None)
         found = reader(node, frame) if reader is not None else None
-        return found if found is not None else Unknown(ast.unparse(node))
+        return found if found is not None else Unknown(_text(node))
 
     def _constant(self, node: ast.Constant, frame: Frame) -> Value:
         return Known(node.value)
@@ -473,7 +491,7 @@ class Reader:
         return Known(getattr(builtins, node.id)) if hasattr(builtins, node.id) else None
 
     def _attribute(self, node: ast.Attribute, frame: Frame) -> Value | None:
-        if isinstance(node.value, ast.Call) and ast.unparse(node.value).startswith("super("):
+        if isinstance(node.value, ast.Call) and _text(node.value).startswith("super("):
             return self.resolve(node.attr, after=frame.owner)
         base = self.value(node.value, frame)
         if isinstance(base, Itself):
@@ -529,7 +547,8 @@ class Reader:
             return None
         inner = [self.value(argument, frame) for argument in node.args]
         if self.dialect.is_callback_class(target.value):
-            return Built(target.value, tuple(inner))
+            named = tuple((word.arg, self.value(word.value, frame)) for word in node.keywords if word.arg is not None)
+            return Built(target.value, tuple(inner), named)
         if target.value is len and inner and isinstance(inner[0], Known):
             length = self.dialect.length(inner[0].value)
             return None if length is None else Known(length)
@@ -603,7 +622,7 @@ class Reader:
 
     def truth(self, node: ast.expr, frame: Frame) -> bool | None:
         """Return whether a condition holds, where that is known before the run: never for a flag of the dialect."""
-        if self.dialect.flag(_condition(node)) is not None:
+        if self.dialect.flag(_text(node)) is not None:
             return None
         value = self.value(node, frame)
         if isinstance(value, Several):
@@ -620,9 +639,9 @@ class Reader:
             return self.needs(test.operand, not wanted)
         if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And if wanted else ast.Or):
             return tuple(need for part in test.values for need in self.needs(part, wanted))
-        text = _condition(test)
-        shown = f"unless {text}" if not wanted else f"only if {text}"
-        return (Need(self.dialect.flag(text) or text, wanted, shown),)
+        text = _text(test)
+        flag, words = self.dialect.flag(text) or (text, f"if {text}")
+        return (Need(flag, wanted, f"only {words}" if wanted else f"not {words}"),)
 
     def place(self, node: ast.stmt | ast.expr, frame: Frame) -> Place:
         return Place(frame.file, node.lineno)
@@ -648,6 +667,20 @@ _COMPARISON: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 
 
+@functools.lru_cache(maxsize=8192)
+def _text(node: ast.AST) -> str:
+    return ast.unparse(node)
+
+
+@functools.lru_cache(maxsize=8192)
+def _has_call(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Call) for part in ast.walk(node))
+
+
+def _is_number(value: Value) -> TypeGuard[Known]:
+    return isinstance(value, Known) and hasattr(value.value, "__index__")
+
+
 def _plain_value(value: object) -> bool:
     """Return whether a value's truth and comparison are ours to ask: those of a tensor or a user's class are not."""
     return value is None or type(value) in (bool, int, float, str)
@@ -655,10 +688,6 @@ def _plain_value(value: object) -> bool:
 
 def _plain(text: str, keep_self: bool = False) -> str:
     return text if keep_self else text.removeprefix("self.")
-
-
-def _condition(node: ast.expr) -> str:
-    return ast.unparse(node)
 
 
 def _several(value: Value) -> Several | None:
@@ -671,8 +700,8 @@ def _several(value: Value) -> Several | None:
     return None
 
 
-def _parameters(function: FunctionType, arguments: dict[str, Value]) -> dict[str, Value]:
-    """Return the names of a call: its first parameter is the object itself, then arguments, then defaults."""
+def _parameters(function: FunctionType, arguments: dict[str, Value], first: tuple[Value, ...]) -> dict[str, Value]:
+    """Return the names of a call: the arguments bound first, those of the call, and the defaults of the rest."""
     code = function.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     values: dict[str, Value] = {name: Unknown(name) for name in names}
@@ -680,8 +709,7 @@ def _parameters(function: FunctionType, arguments: dict[str, Value]) -> dict[str
     values.update({n: Known(v) for n, v in zip(names[code.co_argcount - len(defaults) : code.co_argcount], defaults)})
     values.update({n: Known(v) for n, v in (function.__kwdefaults__ or {}).items()})
     values.update(arguments)
-    if code.co_argcount:
-        values[code.co_varnames[0]] = Itself()
+    values.update(zip(names, first))
     return values
 
 

@@ -115,15 +115,23 @@ class _Walker:
             return self.event(node, reach)
         if isinstance(node, Step):
             return Row("step", node.name, reach.status, reach.why, text=node.text, place=node.place)
-        rows = self.repeated(node, reach)
+        if node.repeat.most == 0:
+            reach = replace(reach, status="never", why="no repetition")
+        # a scope that is never entered has nothing below it to read: what it would hold stands in the protocol
+        rows = [] if reach.status == "never" else self.repeated(node, reach)
         return Row(
-            "scope", node.name, reach.status, reach.why, text=node.note, place=node.place, repeat=node.repeat, children=tuple(rows)
+            "scope",
+            node.name,
+            reach.status,
+            reach.why,
+            text=node.note,
+            place=node.place,
+            repeat=node.repeat,
+            children=tuple(rows),
         )
 
     def repeated(self, scope: Scope, reach: _Reach) -> list[Row]:
-        if scope.repeat.most == 0:
-            reach = replace(reach, status="never", why="no repetition")
-        elif scope.repeat.most != 1:
+        if scope.repeat.most != 1:
             start, flying = dict(self.flags), self.raised
             self.scope_rows(scope, reach)
             self.flags = {k: v if start.get(k) == v else None for k, v in self.flags.items()}

@@ -42,6 +42,9 @@ GROUP = "loopscope.adapters"
 class Adapter(Protocol):
     """What the module of a framework offers."""
 
+    def event_docs(self) -> Mapping[str, str]:
+        """Return every event of the installed framework with a description."""
+
     def accepts(self, obj: object) -> bool:
         """Return whether `obj` is this framework's learner or trainer."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -141,6 +142,31 @@ def patched() -> Learner:
     return learn
 
 
+def patched_with_arguments() -> Learner:
+    """A learner whose instance carries a `one_batch` that is a plain function, and a partial bound to the learner."""
+    learn = learner()
+
+    def one_batch(i, b):
+        learn.iter = i
+        learn._split(learn._set_device(b))
+        learn("before_batch")
+        learn._do_one_batch()
+        learn("after_batch")
+
+    def _do_one_batch(me, extra):
+        me.pred = me.model(*me.xb)
+        me("after_pred")
+        me.loss_grad = me.loss_func(me.pred, *me.yb)
+        me.loss = me.loss_grad.clone()
+        me("after_loss")
+        if extra and me.training:
+            me._do_grad_opt()
+
+    learn.one_batch = one_batch
+    learn._do_one_batch = functools.partial(_do_one_batch, learn, True)
+    return learn
+
+
 class Shadowed(torch.nn.Module):
     """A model with an attribute that has the name of an event: every callback calls it."""
 
@@ -272,6 +298,7 @@ CASES = [
     Case("_do_one_batch with an own event", own_events, fit2, inspect=FIT2),
     Case("_do_epoch_train calls super", override(CallsSuper), fit2, inspect=FIT2),
     Case("_do_one_batch patched on the instance", patched, fit2, inspect=FIT2),
+    Case("one_batch and _do_one_batch patched with arguments", patched_with_arguments, fit2, inspect=FIT2),
     Case("a model attribute shadows after_loss", lambda: learner(model=Shadowed()), fit2, inspect=FIT2),
     Case("tabular", tabular, fit2, inspect=FIT2),
     Case("tabular predictions", tabular, lambda learn: learn.get_preds(), "get_preds"),

@@ -8,6 +8,7 @@ conformance suite. Constraint: the learner is looked at, never touched.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ import fastai
 import fastai.learner
 import torch
 from fastai.callback.core import Callback, _events, _ex_docs, event
+from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, SkipToEpoch
 
 from loopscope.adapters.fastai.binding import SKIPPED, Member, bind
@@ -33,6 +35,11 @@ RUNS = ("fit", "fit_one_cycle", "fine_tune", "validate", "get_preds", "lr_find",
 
 EPOCHS = ("n_epoch", "epochs")
 """The parameter that holds the number of epochs, by run."""
+
+
+def event_docs() -> dict[str, str]:
+    """Return every event of the installed fastai with its description."""
+    return describe_events(_events)
 
 
 def accepts(obj: object) -> bool:
@@ -263,8 +270,26 @@ def _notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bind
         yield f"no callback sets learn.training (TrainEvalCallback does): it stays {state}" + (
             "" if learn.training else ", so no backward pass and no optimizer step will run"
         )
-    if any(issubclass(v.cls, fastai.callback.schedule.LRFinder) for v in dialect.added if isinstance(v, Built)):
-        yield "LRFinder ends this run with CancelFitException in after_batch: after num_it batches, or sooner if the loss explodes"
+    for value in dialect.added:
+        if isinstance(value, Built) and issubclass(value.cls, LRFinder):
+            yield _end_of_lr_find(value, len_of(dialect, learn))
+
+
+def len_of(dialect: FastaiDialect, learn: Learner) -> int | None:
+    """Return the number of training batches of one epoch, None where the data has no length."""
+    train = dialect.item(learn.dls, 0)
+    return dialect.length(train.value) if isinstance(train, Known) else None
+
+
+def _end_of_lr_find(finder: Built, batches: int | None) -> str:
+    """Say when LRFinder ends its run; it takes 6 batches at least, whatever it is asked for."""
+    asked = dict(finder.keywords).get("num_it")
+    if isinstance(asked, Known) and isinstance(asked.value, int):
+        number = max(6, asked.value)
+        after = f"{number} batches" + (f" (in epoch {math.ceil(number / batches)})" if batches else "")
+    else:
+        after = "num_it batches"
+    return f"LRFinder ends this run with CancelFitException in after_batch: after {after}, or sooner if the loss explodes"
 
 
 def _short(path: str) -> str:

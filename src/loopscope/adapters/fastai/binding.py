@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +50,7 @@ class Member:
         """Return a plain attribute of the instance or its class, never one that falls through to the learner."""
         if name in self.attributes:
             return self.attributes[name]
-        found = inspect.getattr_static(self.cls, name, default)
+        found = static(self.cls, name, default)
         if isinstance(found, property) and self.obj is not None:
             return getattr(self.obj, name, default)  # fastai reads it the same way when it sorts
         return found
@@ -59,8 +58,7 @@ class Member:
     @property
     def name(self) -> str:
         """Return the learner's attribute that holds it: `gradient_clip` for GradientClip."""
-        own = inspect.getattr_static(self.cls, "name", None)
-        if self.obj is not None and own is not inspect.getattr_static(Callback, "name"):
+        if self.obj is not None and static(self.cls, "name") is not vars(Callback)["name"]:
             return str(getattr(self.obj, "name", ""))
         return camel2snake(self.cls.__name__.removesuffix("Callback") or "callback")
 
@@ -95,33 +93,32 @@ def bind(learn: Learner, members: Iterable[Member], events: Iterable[str]) -> Bi
 def _handlers(
     learn: Learner, event: str, ordered: Iterable[Member], reasons: Mapping[Member, str], names: set[str]
 ) -> Iterable[Handler]:
+    shadowed = shadow(learn, event)
     for member in ordered:
         own_call = _own_call(member)
-        found = find(learn, member, event)
+        found = find(member, event, shadowed)
         if own_call is not None:
             yield _handler(member, event, Found(own_call, "__call__"), reasons[member], names, learn)
         if found is not None:
             yield _handler(member, event, found, reasons[member], names, learn)
 
 
-def find(learn: Learner | None, member: Member, event: str) -> Found | None:
+def find(member: Member, event: str, shadowed: Found | None) -> Found | None:
     """Return what `getattr(callback, event)` gives, found without running code of the callback, learner or model.
 
-    The same places as fastai's: the instance, its class, then (by delegation) the learner and its model.
+    The same places as fastai's: the instance, its class, then (by delegation) what the learner or its model has.
     """
     if event in member.attributes:
         return Found(member.attributes[event], event, _callable_note(member.attributes[event], event))
-    own = inspect.getattr_static(member.cls, event, _MISSING)
+    own = static(member.cls, event, _MISSING)
     if own is not _MISSING:
         target = own.__func__ if isinstance(own, (staticmethod, classmethod)) else own
         return Found(target, event, _callable_note(target, event))
-    if inspect.getattr_static(member.cls, "__getattr__", None) is not vars(GetAttr)["__getattr__"]:
-        target = inspect.getattr_static(member.cls, "__getattr__")
+    target = static(member.cls, "__getattr__")
+    if target is not vars(GetAttr)["__getattr__"]:
         return Found(target, event, (f"{member.cls.__name__}.__getattr__ decides whether there is a handler",), True)
-    extra = inspect.getattr_static(member.cls, "_xtra", None)
-    if learn is None or (extra is not None and event not in extra):
-        return None
-    return shadow(learn, event)
+    extra = static(member.cls, "_xtra")
+    return shadowed if extra is None or event in extra else None
 
 
 def shadow(learn: Learner, event: str) -> Found | None:
@@ -145,7 +142,15 @@ def _attribute(holder: object, name: str) -> Any:
     for store in (own, *(own.get(part) or {} for part in ("_parameters", "_buffers", "_modules"))):
         if name in store:
             return store[name]
-    return inspect.getattr_static(type(holder), name, _MISSING)
+    return static(type(holder), name, _MISSING)
+
+
+def static(cls: type, name: str, default: Any = None) -> Any:
+    """Return a class attribute as it stands in the class that has it: `inspect.getattr_static`, in a tenth of its time."""
+    for base in cls.__mro__:
+        if name in vars(base):
+            return vars(base)[name]
+    return default
 
 
 def _callable_note(target: object, event: str) -> tuple[str, ...]:
@@ -155,7 +160,7 @@ def _callable_note(target: object, event: str) -> tuple[str, ...]:
 
 
 def _own_call(member: Member) -> Callable[..., Any] | None:
-    own = inspect.getattr_static(member.cls, "__call__")
+    own = static(member.cls, "__call__")
     return None if own is vars(Callback)["__call__"] else own
 
 

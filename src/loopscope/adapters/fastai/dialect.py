@@ -14,8 +14,11 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from loopscope.model import Node, Place
 from loopscope.reader import Built, Entering, Known, Reader, Several, Unknown, Value
 
-FLAGS = {"self.training": "training", "len(self.yb)": "targets"}
-"""Conditions of the loop that have a name of their own; `targets`: the batch has something to compute a loss with."""
+FLAGS = {
+    "self.training": ("training", "while training"),
+    "len(self.yb)": ("targets", "if the batch has targets"),
+}
+"""Conditions of the loop that have a name of their own, with the words for them."""
 
 STEPS = {
     "self.model": "forward",
@@ -109,7 +112,7 @@ class FastaiDialect:
         nested = arguments.get("inner", Known(False))
         return inner if isinstance(nested, Known) and nested.value else reader.context(inner)
 
-    def flag(self, text: str) -> str | None:
+    def flag(self, text: str) -> tuple[str, str] | None:
         return FLAGS.get(text)
 
     def is_own(self, function: FunctionType) -> bool:

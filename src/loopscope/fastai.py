@@ -1,0 +1,85 @@
+"""What fastai users import: `from loopscope.fastai import *` adds two methods to `Learner` and three names.
+
+`learn.show_training_loop(verbose=True)` prints fastai's own list of its loop with what each callback does, as an
+article of the fastai community introduced it; `learn.training_loop("fit_one_cycle", epochs=2)` is the true map.
+Constraint: the learner is never touched, so nothing is added to it and removed again.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from types import ModuleType
+from typing import Any
+
+from fastai.learner import Learner
+from fastcore.basics import patch
+from fastcore.xtras import dict2obj
+
+from loopscope import api
+from loopscope.errors import UnknownChoice
+
+__all__ = ["event2doc", "show_training_loop", "state_versions", "training_loop"]
+
+event2doc: Any = dict2obj(api.event_docs("fastai"))
+"""A description of every event of the installed fastai, by attribute: `event2doc.before_batch`."""
+
+
+@patch
+def show_training_loop(self: Learner, verbose: bool = False, cbs: object = None) -> None:
+    """Print fastai's list of the training loop with the callbacks of this learner: `learn.show_training_loop(verbose=True)`.
+
+    `verbose` adds what each callback says of itself at each event. `cbs` (a callback, a callback class, or a list
+    of either) are listed as if they had been added; the learner is not changed. For what really runs, in true
+    order, see `learn.training_loop()`.
+    """
+    print(api.inspect(self, cbs=cbs).render("article", verbose=verbose), end="")
+
+
+@patch
+def training_loop(
+    self: Learner, run: str = "fit", *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None
+) -> api.LoopMap:
+    """Return the loop that this learner would run: `learn.training_loop("fine_tune", epochs=3)`.
+
+    The same as `loopscope.inspect(learn, ...)`; in a notebook the result shows itself.
+    """
+    return api.inspect(self, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs)
+
+
+class Markdown(str):
+    """Text that a notebook renders."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def state_versions(*libs: str | ModuleType) -> Markdown:
+    """Return the header that says with which versions a notebook ran: `state_versions("fastai", "torch")`.
+
+    `libs` are distribution names or imported modules; without any: fastai, fastcore, torch and loopscope. Lists
+    are taken apart. Raises `UnknownChoice` for one that is not installed.
+    """
+    names = [name for lib in libs or ("fastai", "fastcore", "torch", "loopscope") for name in _names(lib)]
+    lines = [f"* `{name}`: {_version(name)}" for name in names]
+    head = f"This page was run from top to bottom with Python {platform.python_version()} and these versions:"
+    return Markdown("\n".join(["---", head, "", *lines, "", "---"]))
+
+
+def _names(lib: object) -> list[str]:
+    if isinstance(lib, (list, tuple)):
+        return [name for one in lib for name in _names(one)]
+    return [lib.__name__ if isinstance(lib, ModuleType) else str(lib)]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        installed = sorted({str(dist.name) for dist in importlib.metadata.distributions()})
+        raise UnknownChoice(f"no installed package is called {name!r}. Type the name that pip knows.{_near(name, installed)}") from None
+
+
+def _near(name: str, installed: list[str]) -> str:
+    near = [one for one in installed if one.lower().startswith(name[:3].lower())]
+    return f" Installed and alike: {', '.join(near[:5])}." if near else ""
