@@ -109,6 +109,9 @@ class Dialect(Protocol):
     def flag(self, text: str) -> tuple[str, str] | None:
         """Return the flag of a condition as written, and its words: `("training", "while training")`; or None."""
 
+    def wraps(self, function: FunctionType) -> bool:
+        """Return whether `function` only puts events around what another method hands to it."""
+
     def is_own(self, function: FunctionType) -> bool:
         """Return whether `function` is the framework's own, not an override or a patch."""
 
@@ -192,6 +195,8 @@ class Reader:
             nodes, _ = self.block(tree.node.body, frame)
         finally:
             self.stack.pop()
+        if self.dialect.wraps(function):
+            return tuple(nodes)  # its scopes belong to the method that hands it the work
         return tuple(_named(node, function.__qualname__) for node in nodes)
 
     # -- statements --------------------------------------------------------------------------------------

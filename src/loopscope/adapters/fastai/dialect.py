@@ -115,6 +115,9 @@ class FastaiDialect:
     def flag(self, text: str) -> tuple[str, str] | None:
         return FLAGS.get(text)
 
+    def wraps(self, function: FunctionType) -> bool:
+        return function.__name__ == "_with_events"
+
     def is_own(self, function: FunctionType) -> bool:
         return (function.__module__ or "").split(".")[0] in ("fastai", "fastcore")
 
