@@ -12,7 +12,7 @@ import fastai.callback.all as cb
 import torch
 from fastai.callback.core import Callback, CancelFitException, TrainEvalCallback, event
 from fastai.learner import Learner, SkipToEpoch
-from fastai.test_utils import synth_learner
+from fastai.test_utils import VerboseCallback, synth_learner
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,22 @@ class At(Callback):
         if not self.raised:
             self.raised = True
             raise self.exception(*([self.message] if self.message else []))
+
+
+class Silent(Callback):
+    """Overrides `__call__`: fastai's own rules do not apply to its handlers."""
+
+    run_valid = False
+
+    def __call__(self, event_name):
+        if event_name == "after_batch":
+            self.after_batch()
+
+    def after_batch(self):
+        pass
+
+    def after_pred(self):
+        raise AssertionError("never called")
 
 
 class ValidatesAfterTrain(Callback):
@@ -294,6 +310,8 @@ CASES = [
     Case("no progress bar, CSV", lambda: learner(cb.CollectDataCallback(), cb.TerminateOnNaNCallback()), fit2, inspect=FIT2),
     Case("SkipToEpoch by hand", lambda: learner(SkipToEpoch(1)), fit2, inspect=FIT2),
     Case("a whole validation after training", lambda: learner(ValidatesAfterTrain()), fit2, inspect=FIT2),
+    Case("a callback that prints every event", lambda: learner(VerboseCallback()), fit2, inspect=FIT2),
+    Case("a callback with its own __call__", lambda: learner(Silent()), fit2, inspect=FIT2),
     Case("one_batch overridden", override(OneBatch), fit2, inspect=FIT2),
     Case("_do_one_batch with an own event", own_events, fit2, inspect=FIT2),
     Case("_do_epoch_train calls super", override(CallsSuper), fit2, inspect=FIT2),

@@ -93,6 +93,12 @@ class Watch:
             self.calls.append(OpenCall(frame, frame.f_locals["self"]))
             frame.f_trace_lines = False
             return self.in_call
+        if self.events and frame.f_back is self.events[-1].frame and code.co_name == "__call__":
+            # a callback with a __call__ of its own: it may call its handlers through fastai's, or not
+            name = self.id(frame.f_locals["self"])
+            self.events[-1].calls.append(Call(name))
+            self.codes.append((self.events[-1].name, name, code))
+            return None
         if not self.calls:
             return None
         top = self.calls[-1]
