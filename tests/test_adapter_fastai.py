@@ -11,18 +11,18 @@ from tests.frameworks import need
 
 pytestmark = need("fastai")
 
-import fastai.callback.all as cb  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from fastai.callback.core import Callback, _events  # noqa: E402
-from fastai.learner import Learner, Recorder  # noqa: E402
+import fastai.callback.all as cb
+import numpy as np
+import torch
+from fastai.callback.core import Callback, _events
+from fastai.learner import Learner, Recorder
 
-from loopscope import adapters  # noqa: E402
-from loopscope.adapters import fastai as adapter  # noqa: E402
-from loopscope.errors import BadCallback, BadValue, UnknownChoice, UnknownObject  # noqa: E402
-from loopscope.model import Handler, Loop, Repeat, Scope  # noqa: E402
-from loopscope.views import Row, tree  # noqa: E402
-from tests.adapters.cases.fastai import OneBatch, Shadowed, learner, override, patched  # noqa: E402
+from loopscope import adapters
+from loopscope.adapters import fastai as adapter
+from loopscope.errors import BadCallback, BadValue, UnknownChoice, UnknownObject
+from loopscope.model import Handler, Loop, Repeat, Scope
+from loopscope.views import Row, tree
+from tests.adapters.cases.fastai import OneBatch, Shadowed, learner, override, patched
 
 
 def handlers(loop: Loop, event: str) -> list[str]:
@@ -64,7 +64,8 @@ def test_looking_changes_nothing(run):
     before = snapshot(learn)
     tree(adapter.describe(learn, run, cbs=[cb.GradientClip(), cb.MixedPrecision]))
     assert snapshot(learn) == before
-    assert learn.gradient_clip is own and own.learn is learn
+    assert learn.gradient_clip is own
+    assert own.learn is learn
 
 
 def test_extra_callbacks_stay_loose():
@@ -183,7 +184,8 @@ def test_a_shadowing_attribute_is_shown_as_what_it_is():
     handler = the(loop, "Recorder", "after_loss")
     assert handler.method == "learn.model.after_loss"
     assert any("learn.model.after_loss" in fact.text for fact in handler.facts if fact.kind == "note")
-    assert handler.place is not None and handler.place.file == Shadowed.after_loss.__code__.co_filename
+    assert handler.place is not None
+    assert handler.place.file == Shadowed.after_loss.__code__.co_filename
 
 
 def test_an_attribute_that_cannot_be_called_is_said_to_fail():
@@ -197,7 +199,8 @@ def test_an_attribute_that_cannot_be_called_is_said_to_fail():
 def test_an_override_is_read_and_named():
     """A subclass's one_batch gives its own events, and the notes name it with its place."""
     loop = adapter.describe(override(OneBatch)(), "fit", epochs=1)
-    assert rows(loop, "event", "after_backward") == [] and len(rows(loop, "event", "before_step")) == 2
+    assert rows(loop, "event", "after_backward") == []
+    assert len(rows(loop, "event", "before_step")) == 2
     line = OneBatch.one_batch.__code__.co_firstlineno
     assert any("has its own one_batch" in note and f":{line}" in note for note in loop.notes)
 
@@ -244,9 +247,11 @@ def test_ones_own_callback_is_marked_with_its_neighbours():
     train, valid = (
         next(row for row in event.children if row.name == "Mine") for event in rows(loop, "event", "after_batch")
     )
-    assert train.neighbours is not None and valid.neighbours is not None
+    assert train.neighbours is not None
+    assert valid.neighbours is not None
     assert (train.neighbours.before, train.neighbours.after) == ("Recorder", "ProgressCallback")
-    assert the(loop, "Mine", "after_batch").mine and the(loop, "Mine", "after_batch").origin == "cbs"
+    assert the(loop, "Mine", "after_batch").mine
+    assert the(loop, "Mine", "after_batch").origin == "cbs"
 
 
 def test_callbacks_are_marked_also_where_the_call_takes_none():
@@ -315,7 +320,7 @@ def test_what_is_no_learner_is_refused_by_name():
     """An object of another type, and the class instead of an instance, get an error that says what to pass."""
     with pytest.raises(UnknownObject, match=r"an object of type int is no learner .* fastai"):
         adapters.find(3)
-    with pytest.raises(UnknownObject, match="the class Learner .* Pass an instance"):
+    with pytest.raises(UnknownObject, match=r"the class Learner .* Pass an instance"):
         adapters.find(Learner)
 
 
@@ -372,7 +377,8 @@ def test_the_same_instance_twice_is_called_twice():
 def test_recorder_is_found_by_its_real_place():
     """Each handler knows its file and line, also where fastai attached the docstring from outside."""
     handler = the(adapter.describe(learner(), "fit"), "Recorder", "before_train")
-    assert handler.place is not None and handler.place.line == Recorder.before_train.__code__.co_firstlineno
+    assert handler.place is not None
+    assert handler.place.line == Recorder.before_train.__code__.co_firstlineno
     assert handler.doc() == "Reset loss and metrics state"
 
 

@@ -13,16 +13,16 @@ from tests.frameworks import need
 
 pytestmark = need("fastai")
 
-import fastai.callback.core as core  # noqa: E402
-from fastai.callback.core import Callback  # noqa: E402
-from fastai.learner import Learner  # noqa: E402
+import fastai.callback.core as core
+from fastai.callback.core import Callback
+from fastai.learner import Learner
 
-from loopscope.adapters import fastai as adapter  # noqa: E402
-from loopscope.model import Loop  # noqa: E402
-from loopscope.parse import Fired, follow  # noqa: E402
-from loopscope.views import Row, tree  # noqa: E402
-from tests.adapters.cases.fastai import CASES, At, Case, learner  # noqa: E402
-from tests.adapters.cases.fastai_watch import Watch  # noqa: E402
+from loopscope.adapters import fastai as adapter
+from loopscope.model import Loop
+from loopscope.parse import Fired, follow
+from loopscope.views import Row, tree
+from tests.adapters.cases.fastai import CASES, At, Case, learner
+from tests.adapters.cases.fastai_watch import Watch
 
 CANCELS = list(core._ex_docs)
 EVENTS = [name for name in core._events if name != "after_create"]
@@ -95,7 +95,7 @@ def predicted(loop: Loop, event: str, exception: str) -> str:
 
 
 def test_every_cancel_exception_at_every_event(golden):
-    """Seven cancel exceptions at 23 events: what fastai does is what the map says of each, and stands in the golden table."""
+    """Seven cancel exceptions at 23 events: what fastai does with each is what the map says."""
     lines = []
     for event in EVENTS:
         for exception in CANCELS:
@@ -113,7 +113,7 @@ def test_every_cancel_exception_at_every_event(golden):
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, ValueError, StopIteration])
 @pytest.mark.parametrize("event", EVENTS)
 def test_other_exceptions_at_every_event(event, exception):
-    """What is no cancel exception ends the run where it is raised (StopIteration is swallowed), and the map follows it."""
+    """What is no cancel exception ends the run where it is raised; only StopIteration is swallowed."""
     thrower = At(event, exception)
     learn = learner(thrower, n_trn=2, n_val=1)
     loop = adapter.describe(learn, "fit", epochs=2)
@@ -149,7 +149,11 @@ def test_a_true_run_with_one_event_deleted_doubled_or_swapped_is_refused():
             "doubled": fired[: at + 1] + fired[at:],
             "swapped": fired[:at] + fired[at : at + 2][::-1] + fired[at + 2 :],
         }
-        accepted += [(how, at, fired[at].event) for how, run in changed.items() if run != fired and not follow(loop, run).unexpected]
+        accepted += [
+            (how, at, fired[at].event)
+            for how, run in changed.items()
+            if run != fired and not follow(loop, run).unexpected
+        ]
     assert accepted == []
 
 
@@ -190,9 +194,13 @@ def make(order: int, run_train: bool, run_valid: bool, run: bool, events: list[s
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(SPECS, max_size=5), st.lists(SPECS, max_size=2), st.sampled_from(["fit", "fit_one_cycle", "validate", "fine_tune"]))
+@given(
+    st.lists(SPECS, max_size=5),
+    st.lists(SPECS, max_size=2),
+    st.sampled_from(["fit", "fit_one_cycle", "validate", "fine_tune"]),
+)
 def test_random_callbacks_are_called_as_the_map_says(own, passed, run):
-    """Whatever the callbacks, their `order`, `run_train`, `run_valid` and `run`: calling order and skipping are predicted."""
+    """Whatever `order`, `run_train`, `run_valid` and `run` are: calling order and skipping are predicted."""
     learn: Learner = learner(*(make(*spec) for spec in own), n_trn=2, n_val=1)
     extra = [make(*spec) for spec in passed]
     epochs = {} if run == "validate" else {"epochs": 1}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import sys
 from types import ModuleType
 from typing import Any
 
 from fastai.learner import Learner
-from fastcore.basics import patch
 from fastcore.xtras import dict2obj
 
 from loopscope import api
@@ -25,18 +25,16 @@ event2doc: Any = dict2obj(api.event_docs("fastai"))
 """A description of every event of the installed fastai, by attribute: `event2doc.before_batch`."""
 
 
-@patch
 def show_training_loop(self: Learner, verbose: bool = False, cbs: object = None) -> None:
-    """Print fastai's list of the training loop with the callbacks of this learner: `learn.show_training_loop(verbose=True)`.
+    """Print fastai's own list of its loop with this learner's callbacks: `learn.show_training_loop(verbose=True)`.
 
     `verbose` adds what each callback says of itself at each event. `cbs` (a callback, a callback class, or a list
     of either) are listed as if they had been added; the learner is not changed. For what really runs, in true
     order, see `learn.training_loop()`.
     """
-    print(api.inspect(self, cbs=cbs).render("article", verbose=verbose), end="")
+    sys.stdout.write(api.inspect(self, cbs=cbs).render("article", verbose=verbose))
 
 
-@patch
 def training_loop(
     self: Learner, run: str = "fit", *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None
 ) -> api.LoopMap:
@@ -45,6 +43,10 @@ def training_loop(
     The same as `loopscope.inspect(learn, ...)`; in a notebook the result shows itself.
     """
     return api.inspect(self, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs)
+
+
+Learner.show_training_loop = show_training_loop
+Learner.training_loop = training_loop
 
 
 class Markdown(str):
@@ -77,7 +79,9 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         installed = sorted({str(dist.name) for dist in importlib.metadata.distributions()})
-        raise UnknownChoice(f"no installed package is called {name!r}. Type the name that pip knows.{_near(name, installed)}") from None
+        raise UnknownChoice(
+            f"no installed package is called {name!r}. Type the name that pip knows.{_near(name, installed)}"
+        ) from None
 
 
 def _near(name: str, installed: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Follows a real run along a loop's protocol and binding: every event and handler call is placed, or named as unexpected.
+"""Follows a real run along a loop: every event and handler call is placed, or the first unexpected one is named.
 
 The same rule serves the proof of the map (what fires is what the tree says) and a recording's report. Which
 handlers raised what is taken from the run; everything else, the unwinding above all, is predicted and compared.
@@ -198,7 +198,9 @@ class _Follower:
             met = holds(handler.needs, self.flags)
             here = bool(left) and left[0].handler == handler.id
             if met is True and not here:
-                raise _Wrong(f"{event.name}: expected {handler.id}, {f'but {left[0].handler}' if left else 'nothing'} was called")
+                raise _Wrong(
+                    f"{event.name}: expected {handler.id}, {f'but {left[0].handler}' if left else 'nothing'} was called"
+                )
             if met is False or not here:
                 continue
             call = left.pop(0)

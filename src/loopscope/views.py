@@ -173,7 +173,15 @@ class _Walker:
         reached = reach.status != "never"
         for handler in self.loop.binding.at(event.name):
             if self.raised is not None and reached:
-                rows.append(Row("handler", handler.callback, "never", f"{self.raised[1]} raises {self.raised[0]}", handler=handler))
+                rows.append(
+                    Row(
+                        "handler",
+                        handler.callback,
+                        "never",
+                        f"{self.raised[1]} raises {self.raised[0]}",
+                        handler=handler,
+                    )
+                )
                 continue
             here = reach.narrowed(handler.needs, self.flags)
             rows.append(Row("handler", handler.callback, here.status, here.why, place=handler.place, handler=handler))

@@ -1,4 +1,4 @@
-"""The frameworks: one file each, one line each in `TABLE`, imported only when the user's program imported the framework.
+"""The frameworks: one file and one line in `TABLE` each, imported only when the user's program imported the framework.
 
 Constraint: what must be known before a framework is imported (which calls train) is plain data here.
 """
@@ -22,7 +22,13 @@ TABLE: Mapping[str, str] = MappingProxyType({"fastai": "loopscope.adapters.fasta
 FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "fastai": {
-            "fastai.learner": ("Learner.fit", "Learner.validate", "Learner.get_preds", "Learner.predict", "Learner.tta"),
+            "fastai.learner": (
+                "Learner.fit",
+                "Learner.validate",
+                "Learner.get_preds",
+                "Learner.predict",
+                "Learner.tta",
+            ),
             "fastai.callback.schedule": (
                 "Learner.fit_one_cycle",
                 "Learner.fine_tune",

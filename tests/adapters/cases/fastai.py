@@ -1,4 +1,4 @@
-"""fastai's cases for the conformance suite: small real learners, the call that is made, and what it is described with."""
+"""fastai's cases for the conformance suite: small real learners, and the call that is made on each."""
 
 from __future__ import annotations
 
@@ -233,19 +233,20 @@ def text() -> Learner:
         LMLearner,
         LMTensorText,
         get_language_model,
-        rnn_cbs,
     )
 
     rows = [LMTensorText(torch.randint(0, 20, (60,))) for _ in range(4)]
     dls = DataLoaders(
         LMDataLoader(rows, bs=2, seq_len=10, num_workers=0), LMDataLoader(rows[:2], bs=2, seq_len=10, num_workers=0)
     )
-    config = dict(emb_sz=8, n_hid=8, n_layers=2, pad_token=1, tie_weights=True, out_bias=True)
+    config = {"emb_sz": 8, "n_hid": 8, "n_layers": 2, "pad_token": 1, "tie_weights": True, "out_bias": True}
     for part in ("output_p", "hidden_p", "input_p", "embed_p", "weight_p"):
         config[part] = 0.1
     model = get_language_model(AWD_LSTM, 20, config=config)
     learn = LMLearner(dls, model, loss_func=CrossEntropyLossFlat())
-    learn.add_cbs(cb.rnn_cbs(alpha=2.0, beta=1.0)) if not any(isinstance(c, cb.RNNCallback) for c in learn.cbs) else None
+    learn.add_cbs(cb.rnn_cbs(alpha=2.0, beta=1.0)) if not any(
+        isinstance(c, cb.RNNCallback) for c in learn.cbs
+    ) else None
     return learn
 
 
@@ -281,8 +282,15 @@ def fit2(learn: Learner) -> None:
 CASES = [
     Case("fit", learner, fit2, inspect=FIT2),
     Case("fit of no epoch", learner, lambda learn: learn.fit(0), inspect={"epochs": 0}),
-    Case("fit from epoch 1", learner, lambda learn: learn.fit(3, start_epoch=1), inspect={"epochs": 3, "start_epoch": 1}),
-    Case("fit beyond the end", learner, lambda learn: learn.fit(2, start_epoch=5), inspect={"epochs": 2, "start_epoch": 5}),
+    Case(
+        "fit from epoch 1", learner, lambda learn: learn.fit(3, start_epoch=1), inspect={"epochs": 3, "start_epoch": 1}
+    ),
+    Case(
+        "fit beyond the end",
+        learner,
+        lambda learn: learn.fit(2, start_epoch=5),
+        inspect={"epochs": 2, "start_epoch": 5},
+    ),
     Case("fit_one_cycle", learner, lambda learn: learn.fit_one_cycle(2), "fit_one_cycle", FIT2),
     Case(
         "fit_one_cycle from epoch 1",
@@ -296,18 +304,52 @@ CASES = [
     Case("validate", learner, lambda learn: learn.validate(), "validate"),
     Case("get_preds", learner, lambda learn: learn.get_preds(), "get_preds"),
     Case("lr_find", learner, lambda learn: learn.lr_find(num_it=100, stop_div=False, show_plot=False), "lr_find"),
-    Case("lr_find that diverges", lambda: learner(lr=1.0), lambda learn: learn.lr_find(end_lr=1e6, show_plot=False), "lr_find"),
+    Case(
+        "lr_find that diverges",
+        lambda: learner(lr=1.0),
+        lambda learn: learn.lr_find(end_lr=1e6, show_plot=False),
+        "lr_find",
+    ),
     Case("no default callbacks", lambda: learner(default_cbs=False), fit2, inspect=FIT2),
-    Case("a callback that is switched off", lambda: off(learner(cb.GradientClip()), cb.GradientClip), fit2, inspect=FIT2),
-    Case("TrainEvalCallback switched off", lambda: off(learner(), TrainEvalCallback), fit2, inspect=FIT2, raises="AttributeError"),
-    Case("fine_tune with one switched off", lambda: off(learner(cb.GradientClip()), cb.GradientClip), lambda learn: learn.fine_tune(1), "fine_tune", {"epochs": 1}),
+    Case(
+        "a callback that is switched off", lambda: off(learner(cb.GradientClip()), cb.GradientClip), fit2, inspect=FIT2
+    ),
+    Case(
+        "TrainEvalCallback switched off",
+        lambda: off(learner(), TrainEvalCallback),
+        fit2,
+        inspect=FIT2,
+        raises="AttributeError",
+    ),
+    Case(
+        "fine_tune with one switched off",
+        lambda: off(learner(cb.GradientClip()), cb.GradientClip),
+        lambda learn: learn.fine_tune(1),
+        "fine_tune",
+        {"epochs": 1},
+    ),
     Case("gradient accumulation", lambda: learner(cb.GradientAccumulation(n_acc=32)), fit2, inspect=FIT2),
     Case("mixed precision", lambda: learner(cb.MixedPrecision()), fit2, inspect=FIT2),
-    Case("clip, accumulate and mixed precision", lambda: learner(cb.GradientClip(), cb.GradientAccumulation(32), cb.MixedPrecision()), fit2, inspect=FIT2),
+    Case(
+        "clip, accumulate and mixed precision",
+        lambda: learner(cb.GradientClip(), cb.GradientAccumulation(32), cb.MixedPrecision()),
+        fit2,
+        inspect=FIT2,
+    ),
     Case("early stopping", lambda: learner(cb.EarlyStoppingCallback(min_delta=1e9)), fit2, inspect=FIT2),
     Case("a short epoch", lambda: learner(cb.ShortEpochCallback(0.3)), fit2, inspect=FIT2),
-    Case("trackers during lr_find", lambda: learner(cb.EarlyStoppingCallback(), cb.ReduceLROnPlateau()), lambda learn: learn.lr_find(show_plot=False), "lr_find"),
-    Case("no progress bar, CSV", lambda: learner(cb.CollectDataCallback(), cb.TerminateOnNaNCallback()), fit2, inspect=FIT2),
+    Case(
+        "trackers during lr_find",
+        lambda: learner(cb.EarlyStoppingCallback(), cb.ReduceLROnPlateau()),
+        lambda learn: learn.lr_find(show_plot=False),
+        "lr_find",
+    ),
+    Case(
+        "no progress bar, CSV",
+        lambda: learner(cb.CollectDataCallback(), cb.TerminateOnNaNCallback()),
+        fit2,
+        inspect=FIT2,
+    ),
     Case("SkipToEpoch by hand", lambda: learner(SkipToEpoch(1)), fit2, inspect=FIT2),
     Case("a whole validation after training", lambda: learner(ValidatesAfterTrain()), fit2, inspect=FIT2),
     Case("a callback that prints every event", lambda: learner(VerboseCallback()), fit2, inspect=FIT2),
@@ -322,10 +364,36 @@ CASES = [
     Case("tabular predictions", tabular, lambda learn: learn.get_preds(), "get_preds"),
     Case("language model", text, fit2, inspect=FIT2),
     Case("vision", vision, lambda learn: learn.fine_tune(1), "fine_tune", {"epochs": 1}),
-    Case("KeyboardInterrupt in a callback", lambda: learner(At("after_batch", KeyboardInterrupt)), fit2, inspect=FIT2, raises="KeyboardInterrupt"),
-    Case("an error in a callback", lambda: learner(At("after_pred", ValueError)), fit2, inspect=FIT2, raises="ValueError"),
-    Case("an error without arguments", lambda: learner(At("after_pred", ValueError, "")), fit2, inspect=FIT2, raises="IndexError"),
-    Case("an error in a callback of validate", lambda: learner(At("after_pred", ValueError)), lambda learn: learn.validate(), "validate", raises="ValueError"),
-    Case("CancelFitException in validate", lambda: learner(At("after_pred", CancelFitException)), lambda learn: learn.validate(), "validate", raises="CancelFitException"),
+    Case(
+        "KeyboardInterrupt in a callback",
+        lambda: learner(At("after_batch", KeyboardInterrupt)),
+        fit2,
+        inspect=FIT2,
+        raises="KeyboardInterrupt",
+    ),
+    Case(
+        "an error in a callback", lambda: learner(At("after_pred", ValueError)), fit2, inspect=FIT2, raises="ValueError"
+    ),
+    Case(
+        "an error without arguments",
+        lambda: learner(At("after_pred", ValueError, "")),
+        fit2,
+        inspect=FIT2,
+        raises="IndexError",
+    ),
+    Case(
+        "an error in a callback of validate",
+        lambda: learner(At("after_pred", ValueError)),
+        lambda learn: learn.validate(),
+        "validate",
+        raises="ValueError",
+    ),
+    Case(
+        "CancelFitException in validate",
+        lambda: learner(At("after_pred", CancelFitException)),
+        lambda learn: learn.validate(),
+        "validate",
+        raises="CancelFitException",
+    ),
     Case("StopIteration in a callback", lambda: learner(At("before_batch", StopIteration)), fit2, inspect=FIT2),
 ]

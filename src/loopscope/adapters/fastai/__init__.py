@@ -26,9 +26,10 @@ from loopscope.adapters.fastai.binding import SKIPPED, Member, bind
 from loopscope.adapters.fastai.dialect import FastaiDialect
 from loopscope.adapters.fastai.events import describe as describe_events
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
+from loopscope.evaluate import Built, Evaluator, Known, Method, Several, Unknown, Value
 from loopscope.model import Binding, Event, Loop, Node, Repeat, Scope
-from loopscope.reader import Built, Known, Method, Reader, Several, Unknown, Value
-from loopscope.source import place, syntax, unwrap
+from loopscope.reader import Reader
+from loopscope.source import place, unwrap
 
 RUNS = ("fit", "fit_one_cycle", "fine_tune", "validate", "get_preds", "lr_find", "fit_flat_cos", "fit_sgdr", "tta")
 """The runs that `inspect` names; any other method of the learner that fires events can be asked for too."""
@@ -47,9 +48,7 @@ def accepts(obj: object) -> bool:
     return isinstance(obj, Learner)
 
 
-def describe(
-    obj: Learner, run: str, *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None
-) -> Loop:
+def describe(obj: Learner, run: str, *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None) -> Loop:
     """Return the loop of `obj.<run>(epochs, start_epoch=start_epoch, cbs=cbs)`; `cbs` are marked as one's own.
 
     Raises `UnknownChoice` for a run that the learner lacks, `BadValue` for a number that makes no sense there,
@@ -84,10 +83,12 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
     if takes_cbs:
         values["cbs"] = Several(tuple(Known(one) for one in [*given, *own]))
     dialect = FastaiDialect()
-    reader = Reader(obj, dialect)
+    reader = Reader(Evaluator(obj, dialect))
     nodes = reader.read(found, _spread(found, values))
     members = list(_members(obj, [] if takes_cbs else own, dialect.added, own, method))
-    root = Scope(method, _split_skipped(nodes, members, dialect.added), method=f"Learner.{method}", place=place(found.function))
+    root = Scope(
+        method, _split_skipped(nodes, members, dialect.added), method=f"Learner.{method}", place=place(found.function)
+    )
     fired = [*_events, *(name for name in _fired(root) if name not in _events)]
     binding = bind(obj, members, fired)
     return Loop(
@@ -97,7 +98,11 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
         call=_call(method, arguments, given, own),
         root=root,
         binding=binding,
-        flags={"training": bool(obj.training), "never": False, **{m.run_flag: bool(m.setting("run", True)) for m in members}},
+        flags={
+            "training": bool(obj.training),
+            "never": False,
+            **{m.run_flag: bool(m.setting("run", True)) for m in members},
+        },
         docs=describe_events(_events),
         cancels=tuple(_ex_docs),
         swallowed=("StopIteration",),
@@ -108,14 +113,18 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
 
 
 def callbacks(cbs: object) -> list[Callback]:
-    """Return `cbs` (a callback, a callback class, or a list of either) as instances; a class is built as fastai would."""
+    """Return `cbs` (a callback, a callback class, or a list of either) as instances, built as fastai would."""
     return [_instance(one) for one in _listed(cbs)]
 
 
 def _listed(cbs: object) -> list[Any]:
     if cbs is None:
         return []
-    return [cbs] if isinstance(cbs, (Callback, type)) or not isinstance(cbs, Iterable) or isinstance(cbs, str) else list(cbs)
+    return (
+        [cbs]
+        if isinstance(cbs, (Callback, type)) or not isinstance(cbs, Iterable) or isinstance(cbs, str)
+        else list(cbs)
+    )
 
 
 def _instance(one: object) -> Callback:
@@ -146,7 +155,9 @@ def _natural(name: str, value: object) -> int:
 
 
 def _method(learn: Learner, run: str) -> Method:
-    method = Reader(learn, FastaiDialect()).resolve(run) if isinstance(run, str) and not run.startswith("_") else None
+    method = (
+        Evaluator(learn, FastaiDialect()).resolve(run) if isinstance(run, str) and not run.startswith("_") else None
+    )
     if method is None:
         raise UnknownChoice.of("run", run, RUNS)
     return method
@@ -192,7 +203,11 @@ def _members(
 def _split_skipped(nodes: tuple[Node, ...], members: list[Member], added: list[Value]) -> tuple[Node, ...]:
     """Split an epoch scope where `SkipToEpoch` cancels the first ones: they fire less, before fewer callbacks."""
     skips = [first for first in (_skip_to(member) for member in members if member.obj is not None) if first]
-    skips += [v.arguments[0].value for v in added if isinstance(v, Built) and issubclass(v.cls, SkipToEpoch) and isinstance(v.arguments[0], Known)]
+    skips += [
+        v.arguments[0].value
+        for v in added
+        if isinstance(v, Built) and issubclass(v.cls, SkipToEpoch) and isinstance(v.arguments[0], Known)
+    ]
     return tuple(_skipping(node, max(skips)) for node in nodes) if skips else nodes
 
 
@@ -218,7 +233,9 @@ def _epochs(scope: Scope, skip: int) -> list[Node]:
     first = replace(
         scope, repeat=Repeat(skipped, skipped), sets=((SKIPPED, True),), note=f"skipped: below start_epoch={skip}"
     )
-    rest = Repeat(0, None, f"({scope.repeat.label} - {skip})") if most is None else Repeat(most - skipped, most - skipped)
+    rest = (
+        Repeat(0, None, f"({scope.repeat.label} - {skip})") if most is None else Repeat(most - skipped, most - skipped)
+    )
     later = replace(scope, repeat=rest, sets=((SKIPPED, False),))
     return [first] if rest.most == 0 else [first, later]
 
@@ -256,7 +273,8 @@ def _notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bind
     for name in ("__call__", "_call_one"):
         found = inspect.getattr_static(type(learn), name)
         if found is not vars(Learner)[name]:
-            yield f"{type(learn).__name__} has its own {name} ({_short(str(place(found)))}): it may call other handlers, or in another order"
+            where = _short(str(place(found)))
+            yield f"{type(learn).__name__} has its own {name} ({where}): it may call others, or in another order"
     for name in dict.fromkeys(_fired(root)):
         if not hasattr(event, name):
             yield f"{name} is fired, but fastai.callback.core.event lacks it: fastai stops there with 'missing {name}'"
@@ -264,7 +282,10 @@ def _notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bind
         if isinstance(value, Unknown):
             yield f"the callbacks in {value.text!r} are only known while the run goes on"
     if "before_train" in set(_fired(root)) and not any(
-        flag == "training" for event in ("before_fit", "before_epoch", "before_train") for h in binding.at(event) for flag, _ in h.sets
+        flag == "training"
+        for event in ("before_fit", "before_epoch", "before_train")
+        for h in binding.at(event)
+        for flag, _ in h.sets
     ):
         state = "True" if learn.training else "False"
         yield f"no callback sets learn.training (TrainEvalCallback does): it stays {state}" + (
@@ -289,7 +310,9 @@ def _end_of_lr_find(finder: Built, batches: int | None) -> str:
         after = f"{number} batches" + (f" (in epoch {math.ceil(number / batches)})" if batches else "")
     else:
         after = "num_it batches"
-    return f"LRFinder ends this run with CancelFitException in after_batch: after {after}, or sooner if the loss explodes"
+    return (
+        f"LRFinder ends this run with CancelFitException in after_batch: after {after}, or sooner if the loss explodes"
+    )
 
 
 def _short(path: str) -> str:

@@ -146,7 +146,7 @@ def _attribute(holder: object, name: str) -> Any:
 
 
 def static(cls: type, name: str, default: Any = None) -> Any:
-    """Return a class attribute as it stands in the class that has it: `inspect.getattr_static`, in a tenth of its time."""
+    """Return a class attribute as it stands in its class: `inspect.getattr_static`, in a tenth of its time."""
     for base in cls.__mro__:
         if name in vars(base):
             return vars(base)[name]
@@ -164,9 +164,7 @@ def _own_call(member: Member) -> Callable[..., Any] | None:
     return None if own is vars(Callback)["__call__"] else own
 
 
-def _handler(
-    member: Member, event: str, found: Found, reason: str, names: set[str], learn: Learner
-) -> Handler:
+def _handler(member: Member, event: str, found: Found, reason: str, names: set[str], learn: Learner) -> Handler:
     done = effects(found.target, member.cls, VOCABULARY)
     return Handler(
         id=member.id,

@@ -11,8 +11,9 @@ from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader as FastaiDataLoader
 from torch.utils.data import DataLoader as TorchDataLoader
 
-from loopscope.model import Node, Place
-from loopscope.reader import Built, Entering, Known, Reader, Several, Unknown, Value
+from loopscope.evaluate import Built, Entering, Known, Several, Unknown, Value
+from loopscope.model import Node
+from loopscope.reader import Reader
 
 FLAGS = {
     "self.training": ("training", "while training"),
@@ -93,11 +94,11 @@ class FastaiDialect:
     def is_data(self, value: Value) -> bool:
         return isinstance(value, Known) and self.is_loader(value.value)
 
-    def special(self, reader: Reader, name: str, arguments: dict[str, Value], place: Place) -> Value | None:
+    def special(self, name: str, arguments: dict[str, Value]) -> Value | None:
         if name == "added_cbs":
-            return Entering(lambda inner: self.adding(arguments.get("cbs", Known(None)), inner))
+            return Entering(lambda _, inner: self.adding(arguments.get("cbs", Known(None)), inner))
         if name == "validation_context":
-            return Entering(lambda inner: self.validating(reader, arguments, inner))
+            return Entering(lambda reader, inner: self.validating(reader, arguments, inner))
         return None
 
     def adding(self, callbacks: Value, inner: tuple[Node, ...]) -> tuple[Node, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 DESCRIPTIONS = {
     "after_create": "The learner has just been built. Runs once, outside every fit.",
-    "before_fit": "A fit, a validation or a prediction is about to start: prepare whatever has to last until after_fit.",
+    "before_fit": "A fit, a validation or a prediction is about to start: prepare what has to last until after_fit.",
     "before_epoch": "A new pass over the data begins: reset what counts per epoch.",
     "before_train": "The training half of the epoch begins; learn.dl is the training data from here on.",
     "before_batch": (
@@ -22,17 +22,17 @@ DESCRIPTIONS = {
     "after_cancel_backward": "A CancelBackwardException stopped the backward pass; the optimizer step still follows.",
     "after_backward": "The gradients are computed, or the backward pass was cancelled.",
     "before_step": "The gradients are there and the optimizer has not used them yet: clip, scale, inspect or skip.",
-    "after_cancel_step": "A CancelStepException kept the optimizer from stepping; the gradients are zeroed all the same.",
+    "after_cancel_step": "A CancelStepException kept the optimizer from stepping; zero_grad follows all the same.",
     "after_step": "The parameters have been updated, or the step was cancelled; the gradients are not zeroed yet.",
     "after_cancel_batch": "A CancelBatchException ended the batch early, so nothing that was left of it ran.",
     "after_batch": "The batch is over, gradients included: count, log, update the progress bar.",
     "after_cancel_train": "A CancelTrainException ended training for this epoch; validation still follows.",
     "after_train": "The training half of the epoch is over, normally or cancelled.",
-    "before_validate": "The validation half of the epoch, or a validation or prediction by itself, begins; gradients are off.",
+    "before_validate": "Validation begins, as half of an epoch or by itself, or a prediction; gradients are off.",
     "after_cancel_validate": "A CancelValidException ended the validation early.",
     "after_validate": "The validation is over, normally or cancelled: its losses and metrics are complete.",
     "after_cancel_epoch": "A CancelEpochException ended the epoch early; the next one still follows.",
-    "after_epoch": "The epoch is over, normally or cancelled: the place for logging, checkpoints and early stopping.",
+    "after_epoch": "The epoch is over, normally or cancelled: the place to log, to save and to stop early.",
     "after_cancel_fit": "A CancelFitException ended the whole run early.",
     "after_fit": "The run is over, normally or cancelled: close files, put back what before_fit changed.",
 }
@@ -40,4 +40,7 @@ DESCRIPTIONS = {
 
 def describe(names: Iterable[str]) -> dict[str, str]:
     """Return name -> description for each of `names`; one that a newer fastai has added says so."""
-    return {name: DESCRIPTIONS.get(name, f"{name.replace('_', ' ')}: loopscope has no description of it yet.") for name in names}
+    return {
+        name: DESCRIPTIONS.get(name, f"{name.replace('_', ' ')}: loopscope has no description of it yet.")
+        for name in names
+    }
