@@ -63,6 +63,35 @@ class Row:
             yield from child.walk(depth + 1)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a renderer is given: a loop and its tree of rows."""
+
+    loop: Loop
+    root: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """One's own callback at one event: its handler's row, and the scopes around it, outermost first."""
+
+    path: tuple[str, ...]
+    row: Row
+
+
+def view(loop: Loop) -> View:
+    """Return `loop` with its tree, as every renderer takes it."""
+    return View(loop, tree(loop))
+
+
+def landed(row: Row, path: tuple[str, ...] = ()) -> Iterator[Landed]:
+    """Yield where the reader's own callbacks stand in the tree under `row`, in the order in which they are called."""
+    for child in row.children:
+        if child.handler is not None and child.handler.mine:
+            yield Landed(path, child)
+        yield from landed(child, (*path, child.name) if child.kind == "scope" else path)
+
+
 def tree(loop: Loop) -> Row:
     """Return the tree of `loop`; its root row is the run itself.
 
@@ -106,6 +135,7 @@ class _Walker:
         self.loop = loop
         self.flags: dict[str, bool | None] = dict(loop.flags)
         self.raised: tuple[str, str] | None = None  # an exception that certainly flies here, and who raises it
+        self.known: dict[tuple[int, ...], tuple[Landing, ...]] = {}  # by the scopes around: it is asked at every event
 
     def node(self, node: Node, reach: _Reach) -> Row:
         if self.raised is not None:
@@ -143,8 +173,11 @@ class _Walker:
         inside = replace(reach, guards=(*reach.guards, scope))
         rows = [self.node(node, reach) for node in scope.before]
         rows += [self.node(node, inside) for node in scope.body]
-        for catch in scope.catches:
-            rows.append(self.catch(catch, reach))
+        rows += [self.catch(catch, reach) for catch in scope.catches]
+        if scope.always and not any("*" in catch.exceptions for catch in scope.catches):
+            name = f"any {'other ' if scope.catches else ''}exception"
+            status: Status = "never" if reach.status == "never" else "conditional"
+            rows.append(Row("cancel", name, status, f"only after {name}", text="raise"))
         flying = self.raised
         if scope.always:
             self.raised = None
@@ -187,6 +220,8 @@ class _Walker:
             rows.append(Row("handler", handler.callback, here.status, here.why, place=handler.place, handler=handler))
             if here.status != "never":
                 self.ran(handler, here.status)
+        if self.raised is not None and reached and self.raised[0] in self.loop.swallowed:
+            self.raised = None
         if reached:
             self.flags.update(self.loop.binding.resets.get(event.name, ()))
         return Row(
@@ -196,9 +231,15 @@ class _Walker:
             reach.why,
             text=self.loop.docs.get(event.name, ""),
             place=event.place,
-            landings=tuple(Landing(x, landing(x, reach.guards)) for x in self.loop.cancels),
+            landings=self.landings(reach.guards),
             children=tuple(_with_neighbours(rows)),
         )
+
+    def landings(self, guards: tuple[Scope, ...]) -> tuple[Landing, ...]:
+        scopes = tuple(map(id, guards))
+        if scopes not in self.known:
+            self.known[scopes] = tuple(Landing(x, landing(x, guards)) for x in self.loop.cancels)
+        return self.known[scopes]
 
     def ran(self, handler: Handler, status: Status) -> None:
         for flag, value in handler.sets:

@@ -251,15 +251,16 @@ def text() -> Learner:
 
 
 def vision() -> Learner:
-    from tests.fastai_all import load_vision
-
-    load_vision()
     import numpy as np
-    from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, RandomSplitter, vision_learner
     from torch import nn
 
+    from tests import fastai_all
+
+    with fastai_all._operators():
+        from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, RandomSplitter, vision_learner
+
     def small(pretrained: bool = False, **_: Any) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU())
+        return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
 
     images = [np.full((24, 24, 3), n * 20, dtype=np.uint8) for n in range(12)]
     block = DataBlock(
@@ -269,7 +270,7 @@ def vision() -> Learner:
         splitter=RandomSplitter(seed=0),
     )
     dls = block.dataloaders(list(range(12)), bs=4, num_workers=0)
-    return vision_learner(dls, small, pretrained=False, normalize=False, cut=-1)
+    return vision_learner(dls, small, pretrained=False, normalize=False)
 
 
 FIT2 = {"epochs": 2}

@@ -13,7 +13,7 @@ from fastai.learner import Learner, SkipToEpoch
 from fastai.torch_core import rank_distrib
 from fastcore.basics import GetAttr, camel2snake
 
-from loopscope.adapters.fastai.vocabulary import VOCABULARY
+from loopscope.adapters.fastai.vocabulary import NESTING, VOCABULARY
 from loopscope.effects import Effects, effects
 from loopscope.model import Binding, Fact, Handler, Need, Raise
 from loopscope.source import doc, place
@@ -182,9 +182,6 @@ def _handler(member: Member, event: str, found: Found, reason: str, names: set[s
         raises=tuple(_raises(member, event, done)),
         nested=done.nested(NESTING),
     )
-
-
-NESTING = ("fit", "fit_one_cycle", "fine_tune", "validate", "get_preds", "lr_find", "tta", "predict", "show_results")
 
 
 def _facts(found: Found, done: Effects) -> Iterable[Fact]:

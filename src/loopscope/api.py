@@ -1,0 +1,204 @@
+"""What users and surfaces import: it finds the adapter of an object, asks it for the loop and returns what shows it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from loopscope import adapters
+from loopscope.errors import LoopscopeError, UnknownChoice
+from loopscope.model import Handler, Loop
+from loopscope.render import FORMATS, SUFFIXES, Options, render, renderer
+from loopscope.views import Landed, Row, View, landed, view
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FOLDS = ("tree", "html")
+"""The formats for which a notebook shows the map itself, which unfolds."""
+
+
+def inspect(
+    obj: object, run: str = "fit", *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None
+) -> LoopMap:
+    """Return the loop that `obj.<run>(...)` would run: `inspect(learn, "fit_one_cycle", epochs=3)`; nothing is run.
+
+    `cbs` are callbacks of your own (one or a list, instances or classes): the map shows where they land, the object
+    is not changed. Raises `UnknownObject`, `UnknownChoice` for a run, `BadCallback`, `BadValue`.
+    """
+    adapter = adapters.find(obj)
+    return LoopMap(adapter.describe(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs))
+
+
+def show(  # noqa: PLR0913 - those of inspect, and how it looks
+    obj: object,
+    run: str = "fit",
+    *,
+    epochs: int | None = None,
+    start_epoch: int = 0,
+    cbs: object = None,
+    verbose: bool = False,
+    format: str = "tree",
+    file: TextIO | None = None,
+) -> None:
+    """Print the loop that `obj.<run>(...)` would run: `show(learn, epochs=2, cbs=MyCallback)`.
+
+    The arguments up to `cbs` are those of `inspect`, the others those of `LoopMap.show`.
+    """
+    renderer(format)  # a misspelt format is said before any work
+    shown = inspect(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs)
+    shown.show(format, verbose=verbose, file=file)
+
+
+def event_docs(framework: str) -> Mapping[str, str]:
+    """Return every event of an installed framework with its description: `event_docs("fastai")["before_fit"]`.
+
+    This imports the framework. Raises `UnknownChoice` for one that loopscope does not know.
+    """
+    known = {**adapters.third_parties(), **adapters.TABLE}
+    if framework not in known:
+        raise UnknownChoice.of("framework", framework, known)
+    return cast(adapters.Adapter, importlib.import_module(known[framework])).event_docs()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LoopMap:
+    """The map of one loop: print it, save it, or ask it: `LoopMap(loop).handlers("after_batch")`.
+
+    `loop` is the neutral data; the tree of rows under `root` says what runs always, conditionally or never. In a
+    notebook the map shows itself; `str()` gives plain text.
+    """
+
+    loop: Loop
+    _view: View = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_view", view(self.loop))
+
+    @property
+    def root(self) -> Row:
+        """The tree of rows; its first one is the run itself."""
+        return self._view.root
+
+    def events(self) -> tuple[str, ...]:
+        """Return the events in the order in which they fire if nothing is cancelled, those of repeated scopes once."""
+        return tuple(row.name for row in _normal(self.root) if row.kind == "event")
+
+    def handlers(self, event: str) -> tuple[Handler, ...]:
+        """Return what is called at `event`, in calling order; raises `UnknownChoice` for an event of no such name."""
+        known = dict.fromkeys([*self.loop.docs, *self.loop.binding.handlers, *self.events()])
+        if event not in known:
+            raise UnknownChoice.of("event", event, known)
+        return self.loop.binding.at(event)
+
+    def mine(self) -> tuple[Landed, ...]:
+        """Return where the callbacks given as `cbs` land, each with its neighbours."""
+        return tuple(landed(self.root))
+
+    def render(self, format: str = "text", *, verbose: bool = False) -> str:
+        """Return the map as tree, text, article, markdown, json or html; `verbose` adds docs, effects and places."""
+        return render(format, self._view, _options(verbose))
+
+    def show(self, format: str = "tree", *, verbose: bool = False, file: TextIO | None = None) -> None:
+        """Print the map to `file` or the screen, in colour only on a terminal; in a notebook it unfolds."""
+        if file is None and format in FOLDS and _in_notebook():
+            _display(self._bundle(verbose))
+        elif format == "tree":
+            self._print(verbose, file)
+        else:
+            _write(self.render(format, verbose=verbose), file or sys.stdout)
+
+    def save(
+        self, path: str | os.PathLike[str], format: str | None = None, *, verbose: bool = False, force: bool = False
+    ) -> None:
+        """Write the map to a file, as its suffix says: `save("loop.html")`, `.md`, `.json` or `.txt`.
+
+        Raises `LoopscopeError` if the file exists, unless `force`.
+        """
+        text = self.render(format or _format_of(Path(path)), verbose=verbose)
+        try:
+            with open(path, "wb" if force else "xb") as file:
+                file.write(text.encode())
+        except FileExistsError:
+            shown = os.fspath(path)
+            raise LoopscopeError(f"{shown} exists already. To overwrite it: save({shown!r}, force=True)") from None
+
+    def __str__(self) -> str:
+        return self.render("text").removesuffix("\n")
+
+    def __repr__(self) -> str:
+        kinds = [row.kind for row in _normal(self.root)]
+        counts = f"{kinds.count('event')} events, {kinds.count('handler')} handlers"
+        return f"<loop of {self.loop.call}: {self.loop.subject}, {counts}; print() shows it>"
+
+    def __rich__(self) -> RenderableType:
+        return self._drawn(False)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return self._bundle(False)
+
+    def _bundle(self, verbose: bool) -> dict[str, str]:
+        from loopscope.render import html
+
+        return {
+            "text/html": html.fragment(self._view, _options(verbose)),
+            "text/plain": self.render(verbose=verbose).removesuffix("\n"),
+        }
+
+    def _drawn(self, verbose: bool) -> RenderableType:
+        from loopscope.render import tree as drawing
+
+        return drawing.renderable(self._view, _options(verbose))
+
+    def _print(self, verbose: bool, file: TextIO | None) -> None:
+        from rich.console import Console
+
+        Console(file=file, highlight=False, force_jupyter=False).print(self._drawn(verbose))
+
+
+def _normal(row: Row) -> list[Row]:
+    """Return what runs below `row` if nothing is cancelled."""
+    below = (child for child in row.children if child.kind != "cancel" and child.status != "never")
+    return [one for child in below for one in (child, *_normal(child))]
+
+
+def _options(verbose: bool) -> Options:
+    try:
+        return Options(verbose=verbose, here=os.getcwd())
+    except OSError:  # the folder was removed under us: paths stay whole
+        return Options(verbose=verbose)
+
+
+def _format_of(path: Path) -> str:
+    if path.suffix.lower() not in SUFFIXES:
+        known = ", ".join(f"{suffix} ({format})" for suffix, format in SUFFIXES.items())
+        raise LoopscopeError(
+            f"the name {path.name} does not tell the format. Known: {known}; "
+            f"or say it: save({str(path)!r}, format=...) with one of {', '.join(FORMATS)}."
+        )
+    return SUFFIXES[path.suffix.lower()]
+
+
+def _write(text: str, file: TextIO) -> None:
+    """Write `text`, escaping what the encoding of `file` lacks: a name must not end in a UnicodeEncodeError."""
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    file.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    file.flush()
+
+
+def _in_notebook() -> bool:
+    """Return whether output goes to a notebook's cell; IPython in a terminal has no kernel."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def _display(bundle: dict[str, str]) -> None:
+    from IPython.display import display  # type: ignore[import-not-found,unused-ignore]  # there, or we are no notebook
+
+    display(bundle, raw=True)  # type: ignore[no-untyped-call,unused-ignore]

@@ -1,0 +1,277 @@
+"""The command line: `loopscope show train.py`, `loopscope demo`.
+
+Constraint: the user's program runs outside of click, which would turn its Ctrl-C into "Aborted!".
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+import click
+
+from loopscope import __version__, api
+from loopscope.errors import LoopscopeError
+from loopscope.fitcalls import Call
+from loopscope.named import Spec
+from loopscope.program import Program, raised_by_program
+from loopscope.render import FORMATS, SUFFIXES
+from loopscope.script import describe, first_fit
+
+DEMO = Path(__file__).parent / "demos" / "fastai_learner.py"
+DEMO_RUNS = ("fit", "fit_one_cycle", "fine_tune", "validate", "get_preds", "lr_find")
+BROKEN_PIPE = 141
+"""The exit status where nobody reads the output any more, as a shell reports a command that SIGPIPE ended."""
+
+STOPPED = "{call.place}: stopped here, before {call.method} ran."
+DEMO_NEXT = """
+Type next: loopscope show train.py          the same for your own script, up to its first fit
+           loopscope demo --run fine_tune   another run; --verbose says what each callback does, and where"""
+FAULT = "this is a fault of loopscope and not of the script. Please report it with the lines above."
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and leave with its exit status."""
+    try:
+        plan = loopscope.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except LoopscopeError as error:
+        _fail(error)
+    if callable(plan):
+        plan()
+    sys.exit(plan)  # --help and --version
+
+
+def _fail(error: LoopscopeError) -> NoReturn:
+    click.echo(f"Error: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+@click.group(context_settings=HELP)
+@click.version_option(__version__, "-V", "--version", message="loopscope %(version)s")
+def loopscope() -> None:
+    """See what a callback-driven training loop will run, before the first batch."""
+
+
+class ScriptCommand(click.Command):
+    """A command whose own long options are also understood behind the script, up to a `--`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        given = options.get("target")
+        target = list(given) if isinstance(given, tuple) else []  # click 8.3 has an object of its own for "not given"
+        before = args[: len(args) - len(target)]
+        if target and before[-1:] != ["--"]:
+            own, theirs = self._split(target[1:])
+            args = [*before, *own, "--", target[0], *theirs]
+        return super().parse_args(ctx, args)
+
+    def _split(self, tokens: list[str]) -> tuple[list[str], list[str]]:
+        """Return what is loopscope's and what is the script's among the arguments behind the script."""
+        options = {name: one for one in self.params if isinstance(one, click.Option) for name in one.opts}
+        own: list[str] = []
+        theirs: list[str] = []
+        while tokens:
+            token = tokens.pop(0)
+            name, equals, _ = token.partition("=")
+            option = options.get(name) if name.startswith("--") else None
+            if token == "--":
+                return own, theirs + tokens
+            if option is None or (option.is_flag and equals):
+                theirs.append(token)
+                continue
+            click.echo(f"{name} was read as loopscope's; put -- before the script's own arguments.", err=True)
+            own.append(token)
+            if not option.is_flag and not equals:
+                own.append(_value(name, tokens))
+        return own, theirs
+
+
+def _value(option: str, tokens: list[str]) -> str:
+    if not tokens or tokens[0] == "--":
+        raise click.BadOptionUsage(option, f"Option {option!r} requires an argument.")
+    return tokens.pop(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the map goes and how it looks; what can be wrong with that is said before a script runs."""
+
+    format: str | None
+    file: Path | None = None
+    force: bool = False
+    verbose: bool = False
+
+    @classmethod
+    def checked(cls, format: str | None, file: str | None, force: bool, verbose: bool) -> Output:
+        if file is None:
+            return cls(format, None, force, verbose)
+        path = Path(file).absolute()  # a script may change the folder
+        if path.is_dir():
+            raise LoopscopeError(f"{file} is a folder. Give -o a file, for example -o {Path(file) / 'loop.md'}.")
+        if not path.parent.is_dir():
+            raise LoopscopeError(f"there is no folder {path.parent}. Make it first: mkdir -p {path.parent}")
+        if path.exists() and not force:
+            raise LoopscopeError(_exists(file))
+        return cls(format or _format_of(path), path, force, verbose)
+
+    def write(self, shown: api.LoopMap, stdout: TextIO) -> None:
+        if self.file is None:
+            shown.show(self.format or "tree", verbose=self.verbose, file=stdout)
+            return
+        if self.file.exists() and not self.force:  # the script wrote it in the meantime
+            raise LoopscopeError(_exists(str(self.file)))
+        try:
+            shown.save(self.file, self.format, verbose=self.verbose, force=True)
+        except OSError as error:
+            raise LoopscopeError(f"{self.file} cannot be written ({error.strerror}). Give -o another file.") from None
+
+
+def _exists(file: str) -> str:
+    return f"{file} exists already. Add --force to overwrite it, or give -o another file."
+
+
+def _format_of(path: Path) -> str:
+    if path.suffix.lower() not in SUFFIXES:
+        known = ", ".join(f"{suffix} ({name})" for suffix, name in SUFFIXES.items())
+        raise LoopscopeError(
+            f"the name {path.name} does not tell the format. Add --format ({', '.join(FORMATS)}), "
+            f"or give -o a name that ends in {known}."
+        )
+    return SUFFIXES[path.suffix.lower()]
+
+
+@loopscope.command(cls=ScriptCommand, context_settings={**HELP, "allow_interspersed_args": False})
+@click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as after python -m.")
+@click.option(
+    "-f", "--format", type=click.Choice(list(FORMATS)), help="How it looks.  [default: by -o's suffix, or tree]"
+)
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write there instead of the terminal; keeps apart what the script prints."
+)
+@click.option("--force", is_flag=True, help="Let -o overwrite.")
+@click.option("-v", "--verbose", is_flag=True, help="Add docs, effects and places.")
+@click.option(
+    "--cbs",
+    multiple=True,
+    metavar="NAME",
+    help="Where would this callback land? module:Name or path/to/file.py:Name; may be repeated.",
+)
+@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT.py [ARGS]...")
+def show(  # noqa: PLR0913 - one parameter for each option
+    module: bool,
+    format: str | None,
+    output: str | None,
+    force: bool,
+    verbose: bool,
+    cbs: tuple[str, ...],
+    target: tuple[str, ...],
+) -> Callable[[], None]:
+    """Show the loop that a script's first fit would run.
+
+    SCRIPT runs exactly as python would run it, with its ARGS, until it first calls fit, fine_tune, fit_one_cycle,
+    validate, get_preds, lr_find or the like. The loop that this very call would run is printed, with its epochs and
+    its one-off callbacks, and the script is stopped there: no batch of it runs.
+
+    What the script does before that call really happens, and so does what it does in `finally` blocks and exit
+    handlers: files, downloads, network. It is stopped by an exception like that of sys.exit(); a script that catches
+    it and comes to another such call, or that makes the call in another thread, is ended on the spot. Processes that
+    it starts run as ever: a fit in one of them is neither shown nor stopped.
+
+    \b
+    Examples:
+      loopscope show train.py --lr 0.1
+      loopscope show -v --cbs my_callbacks:Mine train.py
+      loopscope show -o loop.md -m package.train --epochs 3
+
+    All that follows SCRIPT is the script's, except --format, --output, --force, --verbose and --cbs, unless a -- comes
+    first.
+
+    Exit status: 0 shown; 2 could not be shown; otherwise the script's own.
+    """
+    out = Output.checked(format, output, force, verbose)
+    specs = [Spec.parse(one) for one in cbs]
+    program = Program(target[0], target[1:], module)
+    return functools.partial(_show, program, out, specs)
+
+
+@loopscope.command(context_settings=HELP)
+@click.option("--run", type=click.Choice(DEMO_RUNS), default="fit", show_default=True, help="What the learner runs.")
+@click.option("-f", "--format", type=click.Choice(list(FORMATS)), help="How it looks.  [default: tree]")
+@click.option("-v", "--verbose", is_flag=True, help="Add docs, effects and places.")
+def demo(run: str, format: str | None, verbose: bool) -> Callable[[], None]:
+    """Show the loop of a small fastai learner.
+
+    It learns a line from numbers that it makes up: nothing is downloaded and nothing is trained.
+    """
+    if find_spec("fastai") is None:
+        raise LoopscopeError('the demo needs fastai, which is not installed. Type: pip install "loopscope[fastai]"')
+    mine = Spec.parse("__main__:SkipWildBatch")
+    return functools.partial(_show, Program(str(DEMO), (run,)), Output(format, verbose=verbose), [mine], DEMO_NEXT)
+
+
+def _show(program: Program, output: Output, specs: list[Spec], closing: str = STOPPED) -> None:
+    """Run `program` up to its first fit, show that, and leave with the exit status; `closing` is said after the map."""
+    stdout, stderr = _stdout(), sys.stderr
+
+    def on_fit(call: Call) -> int:
+        for stream in (sys.stdout, sys.stderr):  # what the script printed so far comes before the map
+            with suppress(Exception):
+                stream.flush()
+        try:
+            with _open(*stdout) as stream:
+                status = _show_call(call, output, specs, (stream, stderr))
+        except (BrokenPipeError, SystemExit):  # rich turns the one into the other
+            status = BROKEN_PIPE
+        if status == 0:
+            click.echo(closing.format(call=call), file=stderr)
+        return status
+
+    try:
+        first_fit(program, on_fit)
+    except LoopscopeError as error:
+        if raised_by_program(error):
+            raise
+        _fail(error)
+
+
+def _show_call(call: Call, output: Output, specs: list[Spec], streams: tuple[TextIO, TextIO]) -> int:
+    stdout, stderr = streams
+    try:
+        loop = describe(call, [spec.load() for spec in specs] or None)
+        output.write(api.LoopMap(loop), stdout)
+    except BrokenPipeError:
+        raise
+    except LoopscopeError as error:
+        click.echo(f"Error: {error}", file=stderr)
+        return error.exit_code
+    except Exception:  # must not come up inside the script, which could take it for its own
+        click.echo(f"{traceback.format_exc()}Error: {FAULT}", file=stderr)
+        return LoopscopeError.exit_code
+    return 0
+
+
+def _stdout() -> tuple[int, str]:
+    """Return a descriptor of where stdout leads now, whatever the script does to it later, and its encoding."""
+    try:
+        return os.dup(sys.stdout.fileno()), sys.stdout.encoding
+    except (AttributeError, OSError, ValueError):  # closed, or no file
+        return os.open(os.devnull, os.O_WRONLY), "utf-8"
+
+
+def _open(descriptor: int, encoding: str) -> TextIO:
+    return open(descriptor, "w", encoding=encoding, errors="backslashreplace")

@@ -1,0 +1,109 @@
+"""The loop as JSON, whole and readable again: `docs/loop-json.md` names every field.
+
+Fields stand in the order in which the model declares them, keys of mappings in alphabetical order, so the text is
+the same for the same loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from loopscope import model
+from loopscope.errors import BadValue
+from loopscope.model import Event, Loop, Scope, Step
+from loopscope.render import Options
+from loopscope.views import Row, View
+
+SCHEMA = "loopscope/loop"
+VERSION = 1
+
+KINDS: Mapping[str, type] = {"event": Event, "step": Step, "scope": Scope}
+"""What a node of the protocol is called -> its class; JSON has no classes, so each node says its kind."""
+
+NAMES = {cls: kind for kind, cls in KINDS.items()}
+
+
+def render(view: View, options: Options) -> str:
+    """Return the whole loop and its tree of rows; there is nothing that `verbose` would add."""
+    whole = {"schema": SCHEMA, "version": VERSION, "loop": encode(view.loop), "tree": row(view.root)}
+    return json.dumps(whole, indent=1) + "\n"
+
+
+def load(text: str) -> Loop:
+    """Return the loop that `render` wrote; raises `BadValue` for anything else."""
+    try:
+        whole = json.loads(text)
+    except ValueError as error:
+        raise BadValue(f"this is no JSON ({error}). Give the text of a file saved as .json.") from None
+    found = (whole.get("schema"), whole.get("version")) if isinstance(whole, dict) else (None, None)
+    if found != (SCHEMA, VERSION):
+        raise BadValue(f"expected schema {SCHEMA!r}, version {VERSION}; got {found[0]!r}, version {found[1]!r}.")
+    try:
+        loop = decode(whole["loop"], Loop)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadValue(f"the loop in this JSON is not complete ({type(error).__name__}: {error}).") from None
+    assert isinstance(loop, Loop)
+    return loop
+
+
+def encode(value: Any) -> Any:
+    """Return a part of the model as dicts, lists and plain values."""
+    if dataclasses.is_dataclass(value):
+        kind = {"kind": NAMES[type(value)]} if type(value) in NAMES else {}
+        return {**kind, **{field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}}
+    if isinstance(value, Mapping):
+        return {key: encode(value[key]) for key in sorted(value)}
+    return [encode(one) for one in value] if isinstance(value, tuple) else value
+
+
+def decode(value: Any, wanted: Any) -> Any:
+    """Return what `encode` made into `value`, as an instance of the type `wanted`."""
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        return None if value is None else decode(value, _chosen(value, arguments))
+    if origin is tuple:
+        types = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(decode(one, kind) for one, kind in zip(value, types, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {key: decode(one, arguments[1]) for key, one in value.items()}
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        hints = get_type_hints(wanted, vars(model))
+        names = [field.name for field in dataclasses.fields(wanted)]
+        return wanted(**{name: decode(value[name], hints[name]) for name in names})
+    return _plain(value, wanted, origin, arguments)
+
+
+def _chosen(value: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return which type of a union `value` has: by its kind, or the one that is not None."""
+    if isinstance(value, dict) and "kind" in value and set(arguments) & set(NAMES):
+        return KINDS[value["kind"]]
+    return next(one for one in arguments if one is not type(None))
+
+
+def _plain(value: Any, wanted: Any, origin: Any, arguments: tuple[Any, ...]) -> Any:
+    accepted = value in arguments if origin is Literal else type(value) is wanted
+    if not accepted:
+        raise TypeError(f"{value!r} is no {wanted}")
+    return value
+
+
+def row(one: Row) -> dict[str, Any]:
+    """Return a row with what is below it; a handler is named by its id in the binding."""
+    neighbours = None if one.neighbours is None else encode(one.neighbours)
+    return {
+        "kind": one.kind,
+        "name": one.name,
+        "status": one.status,
+        "why": one.why,
+        "text": one.text,
+        "place": encode(one.place),
+        "repeat": encode(one.repeat),
+        "handler": None if one.handler is None else one.handler.id,
+        "neighbours": neighbours,
+        "landings": {landing.exception: landing.scope for landing in one.landings},
+        "children": [row(child) for child in one.children],
+    }

@@ -1,0 +1,17 @@
+"""`pytestmark = need("fastai")` at the head of a test file (`from tests.frameworks import need`): skipped without it.
+
+`LOOPSCOPE_REQUIRE=fastai` says that the framework must be there: without it, no test runs at all (conftest.py).
+`pytest -m "not framework"` leaves such files out.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+
+def need(name: str) -> pytest.MarkDecorator:
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed", allow_module_level=True)
+    return pytest.mark.framework(name)
