@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from loopscope.model import (
@@ -63,10 +64,8 @@ def batch(times: int) -> Scope:
         level("step", (step("optimizer step", "self.opt.step()", line=38),), needs=(TRAINING, TARGETS)),
         step("zero_grad", "self.opt.zero_grad()", TRAINING, TARGETS, line=40),
     )
-    made = level("batch", body, Repeat(times, times))
-    return Scope(
-        made.name, body, catches=made.catches, exit=made.exit, repeat=made.repeat, place=made.place, before=()
-    )
+    made = level("batch", (), Repeat(times, times))
+    return replace(made, body=body)  # its before_batch comes after the batch is drawn
 
 
 def handler(callback: str, at: str, order: int, place: str = "", **more: object) -> Handler:

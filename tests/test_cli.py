@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,16 @@ def test_a_fit_in_another_thread(when: str) -> None:
         assert "Still running: trainer; a call made there is shown." in err
 
 
+def test_idle_threads_do_not_keep_it(tmp_path: Path) -> None:
+    """A pool of threads that python itself ends at exit does not make loopscope wait."""
+    (tmp_path / "pool.py").write_text(
+        "from concurrent.futures import ThreadPoolExecutor\nprint(ThreadPoolExecutor(1).submit(abs, -5).result())\n"
+    )
+    status, out, err = show("pool.py", cwd=tmp_path)
+    assert (status, out) == (2, "5\n")
+    assert "pool.py ended without a fit-like call." in err
+
+
 def test_output_sent_elsewhere() -> None:
     """The map comes where stdout led at the start, whatever the script did to `sys.stdout` and its descriptor."""
     status, out, err = show("toy_redirect.py")
@@ -123,6 +134,14 @@ def test_a_script_that_fails_before_its_fit(script: str, tmp_path: Path) -> None
     assert command("show", script, cwd=here) == expected
 
 
+def test_a_script_that_uses_loopscope_and_fails(tmp_path: Path) -> None:
+    """An error of loopscope that the script itself brought about is the script's own: a traceback, and status 1."""
+    (tmp_path / "asks.py").write_text("import loopscope\nloopscope.show(5)\n")
+    expected = python("asks.py", cwd=tmp_path)
+    assert "UnknownObject" in expected[2]
+    assert command("show", "asks.py", cwd=tmp_path) == expected
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals as exit status are POSIX")
 def test_ctrl_c() -> None:
     """Ctrl-C while the script prepares looks as under python, and ends as there."""
@@ -138,6 +157,7 @@ def test_ctrl_c() -> None:
         with process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"asleep\n"
+            time.sleep(0.5)  # it has said so, and may not sleep yet
             process.send_signal(signal.SIGINT)
             ends.append((process.communicate(timeout=30)[1], process.returncode))
     assert ends[1] == ends[0]
@@ -230,6 +250,17 @@ def test_a_file_in_a_folder_that_the_script_leaves(tmp_path: Path) -> None:
     assert (tmp_path / "loop.txt").read_text().startswith("fit(epochs=4)")
 
 
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """What keeps the file from being written is said, with status 2."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "train.py").write_text(
+        "import os\nfrom toyloop.engine import Trainer\nos.rmdir('out')\nTrainer().fit(1)\n"
+    )
+    status, out, err = command("show", "-o", "out/loop.txt", "train.py", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert err.endswith("loop.txt cannot be written (No such file or directory). Give -o another file.\n")
+
+
 def test_a_file_that_appears_meanwhile(tmp_path: Path) -> None:
     """A file that the script itself wrote is not overwritten either."""
     (tmp_path / "train.py").write_text(
@@ -273,6 +304,16 @@ def test_a_callback_that_cannot_be_had(spec: str, message: str) -> None:
     assert (status, RAN in out) == (2, False)
 
 
+def test_an_error_is_not_made_good_by_the_script(tmp_path: Path) -> None:
+    """Where the call could not be shown the status is 2, though the script then leaves with 0; its own error counts."""
+    for code, status in ("0", 2), ("5", 5):
+        (tmp_path / "train.py").write_text(
+            f"from toyloop.engine import Trainer\ntry:\n    Trainer().fit(1)\nfinally:\n    raise SystemExit({code})\n"
+        )
+        assert show("--cbs", "sys:nothing", "train.py", cwd=tmp_path)[0] == status
+        assert show("train.py", cwd=tmp_path)[0] == int(code)
+
+
 def test_options_behind_the_script() -> None:
     """loopscope's long options are understood there, up to a `--`, and say so; short ones are the script's."""
     status, out, err = command(
@@ -300,20 +341,29 @@ def test_a_fault_of_our_own() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGPIPE is POSIX")
+def test_nowhere_to_print() -> None:
+    """Where there is no stdout at all, nothing is printed and nothing fails."""
+    line = f"{sys.executable} -m loopscope show toy_override.py >&-"
+    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, check=False, cwd=SCRIPTS, env=ENVIRONMENT)
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGPIPE is POSIX")
 def test_nobody_reads() -> None:
     """Where the reader of a pipe has left, loopscope leaves without a word, with the status of SIGPIPE."""
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "loopscope", "show", "toy_override.py"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        check=False,
-        cwd=SCRIPTS,
-        env=ENVIRONMENT,
-    )
+    for arguments in [], ["-f", "text"]:
+        done = subprocess.run(
+            [sys.executable, "-m", "loopscope", "show", *arguments, "toy_override.py"],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            check=False,
+            cwd=SCRIPTS,
+            env=ENVIRONMENT,
+        )
+        assert (done.returncode, done.stderr) == (141, b"")
     os.close(write)
-    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_the_command_itself() -> None:

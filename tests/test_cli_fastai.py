@@ -39,7 +39,7 @@ def test_each_call_that_may_come_first(call: str, head: str, said: list[str]) ->
 
 def test_a_learner_with_a_fit_of_its_own() -> None:
     """An override of fit is shown as called, read from the override, of which nothing has run."""
-    status, out, err = show(TRAIN, "own")
+    status, out, _ = show(TRAIN, "own")
     assert out.startswith("learn.fit(cbs=[Mine])")
     assert "epoch x 6" in out
     assert "Own has its own fit (fastai_train.py:" in out

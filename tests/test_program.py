@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def test_ctrl_c(command: list[str]) -> None:
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=SCRIPTS, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "asleep\n"
+        time.sleep(0.5)  # it has said so, and may not sleep yet
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == -signal.SIGINT

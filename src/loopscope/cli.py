@@ -235,10 +235,10 @@ def _show(program: Program, output: Output, specs: list[Spec], closing: str = ST
         try:
             with _open(*stdout) as stream:
                 status = _show_call(call, output, specs, (stream, stderr))
+            if status == 0:
+                click.echo(closing.format(call=call), file=stderr)
         except (BrokenPipeError, SystemExit):  # rich turns the one into the other
-            status = BROKEN_PIPE
-        if status == 0:
-            click.echo(closing.format(call=call), file=stderr)
+            return BROKEN_PIPE
         return status
 
     try:

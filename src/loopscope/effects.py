@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -445,11 +446,12 @@ _SUPER = Thing("callback", "super()", "super")
 
 @dataclass(slots=True, eq=False)
 class Found:
-    """An effect with the path that leads to it; its text is only made once everything is known."""
+    """An effect with the path that leads to it; `taken` says that something of the loop is collected here."""
 
     effect: Effect
     path: Path
     value: str = ""
+    taken: bool = False
 
 
 class Reading:
@@ -460,6 +462,7 @@ class Reading:
         self.own = _own(owner, vocabulary.stores)
         self.found: list[Found] = []
         self.reads: dict[str, Found] = {}
+        self.origins: dict[str, str] = {}
         self.assigned: list[tuple[str, str, bool, ast.expr]] = []
         self.complete = True
         self.raised = False
@@ -473,7 +476,7 @@ class Reading:
             yield replace(found.effect, when=found.path.text(), certain=found.path.certain)
 
     def record(self, path: Path, kind: Kind, on: str, target: str, value: str = "", how: str = "") -> None:
-        short = value if len(value) <= 60 else ""
+        short = value if len(value) <= 72 else ""
         effect = Effect(kind, on or "outside", target, short, "", True, how)  # type: ignore[arg-type]
         self.found.append(Found(effect, path, value))
 
@@ -730,8 +733,8 @@ class Reading:
         """Return what a local name stands for: the same thing, or a value whose source is shown if it is short."""
         if value.root or value.const is not None or (value.text and not value.made):
             return value
-        text = self.text(node, frame) if node is not None and _is_small(node) else name
-        return replace(value, text=text if len(text) <= 24 else name, made=True)
+        text = self.text(node, frame, True) if node is not None and _is_small(node) else name
+        return replace(value, text=text if len(text) <= 56 else name)
 
     def bind(self, target: ast.expr, over: Thing, node: ast.expr, frame: Frame, path: Path) -> None:
         """Bind a loop's names: to a member of what is looped over, each by its own name."""
@@ -792,7 +795,7 @@ class Reading:
             return "callback"
         if base.obj is not _NOTHING and isinstance(base.obj, (type, ModuleType)):
             return "outside"
-        return "" if base.made and base.on not in _OF_THE_LOOP else base.on
+        return "" if base.made else base.on
 
     # -- expressions --
 
@@ -852,7 +855,7 @@ class Reading:
             return self.visit(node.body if known else node.orelse, frame, path, alone)
         yes = self.visit(node.body, frame, path.given(test), alone)
         no = self.visit(node.orelse, frame, path.given(_negated(test)), alone)
-        return Thing(_dominant((yes, no)), "", made=True)
+        return Thing(_dominant((yes, no)), "", made=yes.made or no.made)
 
     def boolean(self, node: ast.BoolOp, frame: Frame, path: Path, alone: bool) -> Thing:
         things = []
@@ -890,7 +893,7 @@ class Reading:
         return found
 
     def read(self, found: Thing, base: Thing, path: Path, outer: bool) -> None:
-        if outer and found.on in _OF_THE_LOOP and not found.root and found.text:
+        if outer and found.on in _OF_THE_LOOP and not found.root and not found.made and found.text:
             effect = Effect("reads", found.on, found.text)  # type: ignore[arg-type]
             self.reads.setdefault(found.text, Found(effect, path))
 
@@ -926,11 +929,11 @@ class Reading:
 
     def origin(self, name: str) -> str:
         """Return whose the object behind an own attribute is: `self.critic = self.model.critic` is the model's."""
-        for function, cls, value in self.own.values.get(name, ()):
-            on = self.origin_of(value, function, cls)
-            if on:
-                return on
-        return "callback"
+        if name not in self.origins:
+            self.origins[name] = "callback"  # as far as it is known while its own values are read
+            found = (self.origin_of(value, function, cls) for function, cls, value in self.own.values.get(name, ()))
+            self.origins[name] = next(filter(None, found), "callback")
+        return self.origins[name]
 
     def origin_of(self, value: ast.expr, function: FunctionType, cls: type) -> str:
         found = syntax(function)
@@ -943,7 +946,10 @@ class Reading:
         if isinstance(value, ast.Call):
             if isinstance(value.func, ast.Attribute) and value.func.attr in ("open", "create_task"):
                 return "outside"
-            return "outside" if self.path(value.func, frame).on == "outside" else ""
+            if self.path(value.func, frame).on == "outside":
+                return "outside"
+        if isinstance(value, (ast.Call, ast.ListComp)):
+            return self.parts_of(value, frame)
         chain = value
         while isinstance(chain, (ast.Attribute, ast.Subscript)):
             chain = chain.value
@@ -953,6 +959,17 @@ class Reading:
             return ""
         on = self.path(value, frame).on
         return on if on in ("model", "optimizer", "loss", "outside") else ""
+
+    def parts_of(self, value: ast.expr, frame: Frame) -> str:
+        """Return whether a computed attribute holds parts of the model or optimizer: layers, parameters, hooks on them."""
+        over = value.generators[0].iter if isinstance(value, ast.ListComp) else value
+        given = [over] if not isinstance(over, ast.Call) else [*over.args, *(word.value for word in over.keywords)]
+        for part in given:
+            inner = self.parts_of(part, frame) if isinstance(part, ast.Call) and part is not value else ""
+            on = self.path(part, frame).on if isinstance(part, (ast.Name, ast.Attribute)) else inner
+            if on in ("model", "optimizer"):
+                return on
+        return ""
 
     def subscript(self, base: Thing, index: Thing, node: ast.Subscript, frame: Frame) -> Thing:
         at = index.const.value if index.const is not None else None
@@ -1002,7 +1019,7 @@ class Reading:
             member = _static(self.owner, name) if name in self.own.names else None
             if unwrap(member) is not None and not isinstance(member, property):
                 bound = [] if isinstance(member, staticmethod) else [_SELF]
-                return self.follow(member, [*bound, *call.args], call.words, call.path, call.frame)
+                return self.follow(member, [*bound, *self.given(call)], call.words, call.path, call.frame)
             if name in self.own.names and name not in self.vocabulary.learner:
                 return self.function(Thing(self.origin(name), f"self.{name}"), call)
             base = _LEARN
@@ -1019,8 +1036,16 @@ class Reading:
         for cls in after:
             member = type.__getattribute__(cls, "__dict__").get(name)
             if member is not None:
-                return self.follow(member, [_SELF, *call.args], call.words, call.path, call.frame, cls)
+                return self.follow(member, [_SELF, *self.given(call)], call.words, call.path, call.frame, cls)
         return Thing()
+
+    def given(self, call: Call) -> list[Thing]:
+        """Return the arguments of a call, each with a text that the function called can be shown with."""
+        things = []
+        for thing, node in zip(call.args, call.node.args):
+            text = thing.text or (self.text(node, call.frame, True) if _is_small(node) else "")
+            things.append(replace(thing, text=text if len(text) <= 56 else ""))
+        return things
 
     def of_learner(self, name: str, call: Call) -> Thing:
         found = self.attribute(_LEARN, name)
@@ -1046,7 +1071,10 @@ class Reading:
         if name in _CHANGING and on and not base.made and call.node.args:
             value = self.text(call.node.args[-1], call.frame)
             self.record(call.path, "writes", on, base.text, value, name)
+            self.found[-1].taken = call.args[-1].on in _OF_THE_LOOP
             return made
+        if name in _CHANGING | _SHRINKING and base.made:
+            return made  # a list of things, made here, changes; the things do not
         if on in _OF_THE_LOOP:
             if self.is_done(name, base, call):
                 self.record(call.path, "calls", on, self.called(text, call))
@@ -1083,9 +1111,13 @@ class Reading:
             if call.alone or not target.made:
                 self.record(call.path, "calls", target.on, self.called(target.text, call))
             return made
-        if target.text in ("self", "") and not call.alone:
+        if target.text in self.vocabulary.stores or _module_of(obj) == "builtins":
             return made
         if isinstance(obj, type):
+            start = _static(obj, "__init__")
+            if self.followable(start) and on in _OF_THE_LOOP:
+                first = Thing(text=target.text, made=True)
+                return self.helper(start, target, replace(call, args=[first, *call.args]), made)
             return made
         if self.followable(obj):
             return self.helper(obj, target, call, made)
@@ -1195,7 +1227,7 @@ class Reading:
 
     def text(self, node: ast.expr, frame: Frame, inner: bool = False) -> str:
         text = _unparsed(self.shown(node, frame))
-        return f"({text})" if inner and isinstance(node, (ast.BinOp, ast.BoolOp, ast.IfExp, ast.Lambda)) else text
+        return f"({text})" if inner and isinstance(node, _LOOSE) else text
 
     def shown(self, node: ast.expr, frame: Frame) -> ast.expr:
         """Return an expression as a reader of the handler would write it: `self.learn.model` -> `model`."""
@@ -1232,11 +1264,11 @@ class _Shown(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802  # ast.NodeTransformer's own spelling
         found = self.frame.env.get(node.id)
-        if found is None or node.id in self.hidden or not found.text or len(found.text) > 40:
+        if found is None or node.id in self.hidden or not found.text or len(found.text) > 56:
             return node
         if found.const is not None:
             return found.const
-        return ast.Name(f"({found.text})" if found.made and " " in found.text else found.text, ast.Load())
+        return ast.Name(found.text, ast.Load())
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
         chain: ast.expr = node
@@ -1304,6 +1336,8 @@ _SPECIAL: dict[str, Callable[[Reading, ast.Call, list[Thing], Frame, Path], Thin
     "setattr": Reading._setattr,
     "delattr": Reading._delattr,
 }
+
+_LOOSE = (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Lambda, ast.UnaryOp)
 
 _OPERATORS = {
     ast.Add: "+",
@@ -1470,10 +1504,12 @@ def _truth(test: ast.expr) -> bool | None:
 
 
 def _is_small(node: ast.expr) -> bool:
-    return sum(1 for _ in zip(range(12), ast.walk(node))) < 12
+    return sum(1 for _ in zip(range(20), ast.walk(node))) < 20
 
 
 def _unparsed(node: ast.AST) -> str:
+    if isinstance(node, ast.Name):
+        return node.id[1:-1] if node.id.startswith("(") and _closes_last(node.id) else node.id
     try:
         return " ".join(ast.unparse(node).split())
     except Exception:  # an f-string that holds quotes of both kinds cannot be written before Python 3.12
@@ -1503,94 +1539,151 @@ def _method(target: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One part of a summary: a verb with what it is done to, under conditions; each part full and short."""
+    """One part of a summary: a verb with what it is done to, under conditions; each part full, short and bare."""
 
     rank: int
     verb: str
-    parts: tuple[tuple[str, str], ...]
+    parts: tuple[tuple[str, str, str], ...]
     conditions: tuple[str, ...] = ()
     each: str = ""
 
     def text(self, level: int) -> str:
         """Return it as text; the higher the level, the more is left out."""
-        parts = list(dict.fromkeys(full if level == 0 else short for full, short in self.parts))
-        if level > 1 and len(parts) > 3:
-            parts = [*parts[:3], "…"]
-        longest = (90, 60, 34)[min(level, 2)]
+        parts = list(dict.fromkeys(forms[min(level, 2)] for forms in self.parts))
+        most = (9, 4, 3, 1)[level]
+        if len(parts) > most:
+            parts = [*parts[:most], "…"]
+        longest = (90, 60, 40, 24)[level]
         when = f"if {_cut(' and '.join(self.conditions), longest)}" if self.conditions else ""
         return " ".join(filter(None, (self.verb, ", ".join(parts), when, _cut(self.each, longest))))
 
 
-def summary(found: Sequence[Found], reads: Iterable[str], vocabulary: Vocabulary, complete: bool) -> str:
-    """Return what a function does in one line, at most `LONGEST` characters; `""` if nothing is known."""
+RAISES, LOOPS, CHANGES, TAKES, OUTSIDE, KEEPS, ERRORS, READS = range(8)
+"""What a summary says first: exceptions that steer the loop, loops inside this one, what is done to the loop, what is
+taken from it, what is done outside, what the callback keeps, errors and what is done about them, what is only read."""
+
+
+def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary, complete: bool) -> str:
+    """Return what a function does in one line of about `LONGEST` characters; `""` if nothing is known."""
     clauses = sorted(_clauses(found, vocabulary), key=lambda clause: clause.rank)
-    if not clauses:
-        clauses = [Clause(6, "only reads", tuple((text, text) for text in reads))] if reads else []
+    if not clauses and reads:
+        clauses = [Clause(READS, "only reads", tuple((text, text, text) for text in dict.fromkeys(reads)))]
     if not clauses:
         return "does nothing" if complete else ""
     start, clauses = _shared(clauses)
-    levels, more = [0] * len(clauses), ""
-    for least, level, drop in _SHORTENING:
+    levels = [0] * len(clauses)
+    for least, level, first in _SHORTENING:
         for at in reversed(range(len(clauses))):
-            if len(_line(start, clauses, levels, more)) <= LONGEST:
+            if len(_line(start, clauses, levels)) <= LONGEST:
                 break
-            if clauses[at].rank >= least and drop and at > 0:
-                del clauses[at], levels[at]
-                more = "; …"
-            elif clauses[at].rank >= least:
+            if clauses[at].rank >= least and (at > 0 or first):
                 levels[at] = max(levels[at], level)
-    line = _line(start, clauses, levels, more)
-    return line if len(line) <= LONGEST else line[: LONGEST - 1].rstrip() + "…"
+    for at, level in enumerate(levels):
+        if level == _OUT and len(_line(start, clauses, [*levels[:at], 3, *levels[at + 1 :]])) <= LONGEST:
+            levels[at] = 3
+    line = _line(start, clauses, levels)
+    return line if len(line) <= 2 * LONGEST else line[: 2 * LONGEST - 1].rstrip() + "…"
 
 
-_SHORTENING = ((4, 1, False), (4, 2, False), (4, 2, True), (3, 1, False), (2, 1, False), (3, 2, False), (3, 2, True),
-               (2, 2, False), (0, 1, False), (0, 2, False), (0, 2, True))
-"""How a line that is too long gets shorter: (clauses from this rank on, to this level, or out)."""
+_OUT = 9
+_SHORTENING = (
+    (KEEPS, 1, True),
+    (KEEPS, 2, True),
+    (KEEPS, _OUT, False),
+    (TAKES, 1, True),
+    (CHANGES, 1, True),
+    (TAKES, 2, True),
+    (TAKES, 3, False),
+    (CHANGES, 2, False),
+    (TAKES, _OUT, False),
+    (CHANGES, 3, False),
+    (CHANGES, _OUT, False),
+    (RAISES, 1, True),
+    (RAISES, 2, True),
+)
+"""How a line that is too long gets shorter, one clause after the other from its end: (from which rank on, to which
+level, the first clause too). A loop inside this one and an exception that steers the loop are never left out."""
 
 
-def _line(start: str, clauses: Sequence[Clause], levels: Sequence[int], more: str) -> str:
-    return start + "; ".join(clause.text(level) for clause, level in zip(clauses, levels)) + more
+def _line(start: str, clauses: Sequence[Clause], levels: Sequence[int]) -> str:
+    said: list[str] = []
+    for clause, level in zip(clauses, levels):
+        text = clause.text(level) if level != _OUT else "…"
+        if text not in said:
+            said.append(text)
+    if "…" in said:
+        said.remove("…")
+        said.append("…")
+    return start + "; ".join(said)
 
 
 def _shared(clauses: Sequence[Clause]) -> tuple[str, list[Clause]]:
     """Say a condition that all clauses begin with once, in front: `if learn.training: `."""
-    shared: tuple[str, ...] = clauses[0].conditions if len(clauses) > 1 else ()
-    for clause in clauses:
-        while clause.conditions[: len(shared)] != shared:
-            shared = shared[:-1]
+    shared = _common([clause.conditions for clause in clauses]) if len(clauses) > 1 else ()
     rest = [replace(clause, conditions=clause.conditions[len(shared) :]) for clause in clauses]
     return (f"if {_cut(' and '.join(shared), 60)}: " if shared else ""), rest
 
 
+def _common(many: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    shared = many[0]
+    for texts in many:
+        while texts[: len(shared)] != shared:
+            shared = shared[:-1]
+    return shared
+
+
 def _clauses(found: Sequence[Found], vocabulary: Vocabulary) -> Iterator[Clause]:
-    """Put what has the same verb and condition together; one exception is raised under one condition or another."""
+    """Put together what has the same verb and condition, and what is done under one condition or another."""
+    ranked = [(_rank(part, vocabulary), part) for part in found]
+    values = [(part.value, rank) for rank, part in ranked if part.effect.kind == "writes"]
+    calls = {_name(part.effect.target) for _, part in ranked if part.effect.kind == "calls"}
+    paths: dict[str, set[Path]] = {}
+    for _, part in ranked:
+        paths.setdefault(part.effect.target, set()).add(part.path)
     grouped: dict[tuple[int, str, object], list[Found]] = {}
-    values = [part.value for part in found if part.effect.kind == "writes"]
-    for part in found:
+    for rank, part in ranked:
         item = part.effect
-        if item.kind == "calls" and any(item.target in value for value in values):
+        if item.kind == "calls" and any(item.target in value and rank >= above for value, above in values):
             continue  # it is seen in what is assigned
-        rank, verb = _rank(item, vocabulary), _verb(part, vocabulary)
-        raised = item.kind == "raises" and item.how != "assert"
-        key = item.target if raised else (part.path.texts(), part.path.each)
-        grouped.setdefault((rank, verb, key), []).append(part)
+        if rank == KEEPS and item.kind == "writes" and part.value.endswith(")") and _name(part.value) in calls:
+            part = replace(part, value="")  # it is seen in what is called
+        choice = item.kind == "raises" or (item.kind == "calls" and not any(p.each for p in paths[item.target]))
+        several = choice and item.how != "assert" and len(paths[item.target]) > 1
+        key = item.target if several else (part.path.texts(), part.path.each)
+        grouped.setdefault((rank, _verb(part, vocabulary), key), []).append(part)
     for (rank, verb, _), parts in grouped.items():
-        paths = list(dict.fromkeys((part.path.texts(), part.path.each) for part in parts))
-        conditions, each = paths[0][0], " ".join(paths[0][1])
-        if len(paths) > 1:
-            texts = [" and ".join(texts) for texts, _ in paths]
-            conditions, each = (() if "" in texts else (" or ".join(texts),)), ""
-        if parts[0].effect.how == "assert":
-            conditions = conditions[:-1]
-        yield Clause(rank, verb, tuple(dict.fromkeys(map(_part, parts))), conditions, each)
+        yield Clause(rank, verb, tuple(dict.fromkeys(map(_part, parts))), _either_of(parts), _each_of(parts))
 
 
-def _rank(item: Effect, vocabulary: Vocabulary) -> int:
+def _either_of(parts: Sequence[Found]) -> tuple[str, ...]:
+    """Return the conditions under which one of several happens: what they share, then one `or` the other."""
+    many = list(dict.fromkeys(part.path.texts() for part in parts))
+    if parts[0].effect.how == "assert":
+        return many[0][:-1]
+    if len(many) == 1:
+        return many[0]
+    shared = _common(many)
+    rest = [" and ".join(texts[len(shared) :]) for texts in many]
+    either = " or ".join(dict.fromkeys(rest))
+    return shared if "" in rest else (*shared, f"({either})" if shared else either)
+
+
+def _each_of(parts: Sequence[Found]) -> str:
+    found = {part.path.each for part in parts}
+    return " ".join(found.pop()) if len(found) == 1 else ""
+
+
+def _rank(found: Found, vocabulary: Vocabulary) -> int:
+    item = found.effect
     if item.kind == "raises":
-        return 5 if _is_error(item.target) else 0
+        return ERRORS if _is_error(item.target) else RAISES
+    if any(each.startswith("on ") for each in found.path.each):
+        return ERRORS
     if item.on == "learner" and _method(item.target) in vocabulary.loops:
-        return 1
-    return 2 if item.on in _OF_THE_LOOP else 3 if item.on == "outside" else 4
+        return LOOPS
+    if found.taken:
+        return TAKES
+    return CHANGES if item.on in _OF_THE_LOOP else OUTSIDE if item.on == "outside" else KEEPS
 
 
 _VERBS = {"=": "sets", "append": "appends", "add": "adds", "extend": "extends", "update": "updates"}
@@ -1609,23 +1702,28 @@ def _verb(found: Found, vocabulary: Vocabulary) -> str:
     return "deletes" if item.kind == "deletes" else _VERBS.get(item.how, "changes")
 
 
-def _part(found: Found) -> tuple[str, str]:
-    """Return what follows the verb, in full and short."""
+def _part(found: Found) -> tuple[str, str, str]:
+    """Return what follows the verb: in full, short and bare."""
     item, value = found.effect, found.value
     if item.how == "assert":
-        return value, _cut(value, 40)
+        return value, _cut(value, 40), _cut(value, 40)
     if item.target == "print":
-        return "a message", "a message"
+        return "a message", "a message", "a message"
     if item.how in ("__enter__", "__exit__"):
-        return (item.target.rpartition(".")[0],) * 2
+        return (item.target.rpartition(".")[0],) * 3
     if item.how in ("append", "add"):
-        return f"{_kept(value, 80) or '…'} to {item.target}", f"{_kept(value, 24)} to {item.target}".strip()
+        forms = [f"{_kept(value, longest) or 'a value'} to {item.target}" for longest in (80, 40, 24)]
+        return forms[0], forms[1], forms[2]
     if item.kind == "calls":
-        name, bracket, _ = item.target.partition("(")
-        return item.target, f"{name}(…)" if bracket and not item.target.endswith("()") else item.target
+        name = _name(item.target)
+        short = item.target if len(item.target) - len(name) <= 12 else f"{name}(…)"
+        return item.target, short, short
+    if item.kind == "writes" and item.how == "=":
+        return _assignment(item, _kept(value, 60)), _assignment(item, _kept(value, 28)), item.target
     if item.kind == "writes" and item.how.endswith("="):
-        return _assignment(item, _kept(value, 60)), _assignment(item, _kept(value, 16))
-    return item.target, item.target
+        forms = [f"{item.target} {item.how} {_kept(value, longest) or '…'}" for longest in (60, 28, 0)]
+        return forms[0], forms[1], forms[2]
+    return item.target, item.target, item.target
 
 
 def _assignment(item: Effect, value: str) -> str:
@@ -1636,20 +1734,25 @@ def _kept(value: str, longest: int) -> str:
     """Return a value if it is short, a call without its arguments if those make it long, or nothing."""
     if len(value) <= longest:
         return value
-    name = value.partition("(")[0]
-    is_call = value.endswith(")") and name.replace(".", "").isidentifier() and _closes_last(value[len(name) :])
+    name = _name(value)
+    is_call = value.endswith(")") and name.replace(".", "").isidentifier()
     return f"{name}(…)" if is_call and len(name) + 3 <= longest else ""
+
+
+def _name(call: str) -> str:
+    """Return what is called: `(path / name).open` of `(path / name).open('w')`."""
+    depth = 0
+    for at in reversed(range(len(call))):
+        depth += (call[at] in ")]}") - (call[at] in "([{")
+        if depth == 0:
+            return call[:at] if call.endswith(")") else call
+    return call
 
 
 def _closes_last(text: str) -> bool:
     """Return whether the first bracket of a text closes at its very end."""
-    depth = 0
-    for at, letter in enumerate(text):
-        depth += (letter in "([{") - (letter in ")]}")
-        if depth == 0:
-            return at == len(text) - 1
-    return False
+    return text.startswith("(") and text.endswith(")") and not _name(text)
 
 
 def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[:longest].rpartition(" ")[0] + " …"
+    return text if len(text) <= longest else re.sub(r"[\s.(\[,]+[^\s.(\[,]*$", "", text[:longest]) + " …"

@@ -78,6 +78,9 @@ def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
+        version = getattr(sys.modules.get(name), "__version__", None)  # run from a checkout that is not installed
+        if isinstance(version, str):
+            return version
         installed = sorted({str(dist.name) for dist in importlib.metadata.distributions()})
         raise UnknownChoice(
             f"no installed package is called {name!r}. Type the name that pip knows.{_near(name, installed)}"

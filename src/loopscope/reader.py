@@ -315,7 +315,11 @@ class Reader:
             arguments = self.known.arguments(call, target, frame)
             if attribute and self.known.dialect.special(attribute, arguments) is not None:
                 return []
-            return list(self.read(target, arguments))
+            nodes = self.read(target, arguments)
+            function = unwrap(target.function)
+            if function is not None and self.known.dialect.wraps(function):
+                return [replace(node, place=place) if isinstance(node, Scope) else node for node in nodes]
+            return list(nodes)
         if (
             not frame.own
             and isinstance(call.func, ast.Attribute)

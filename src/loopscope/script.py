@@ -66,9 +66,10 @@ def first_fit(program: Program, on_fit: Callable[[Call], int]) -> NoReturn:
     try:
         execute(program)
     except SystemExit as end:
-        if first.reached or isinstance(end, StopAtFit):
+        if not first.reached:
+            _no_fit(program, calls, end.code)
+        if end.code:
             raise
-        _no_fit(program, calls, end.code)
     if not _other_threads():
         calls.remove()
     if first.reached:
@@ -87,9 +88,10 @@ class _FirstFit:
     def __call__(self, call: Call) -> NoReturn:
         if self.reached:
             _flush()
-            sys.stderr.write(
-                f"loopscope: the program caught the stop at its first fit and came to {call.method}: ended here.\n"
-            )
+            with suppress(Exception):
+                sys.stderr.write(
+                    f"loopscope: the program caught the stop at its first fit and came to {call.method}: ended here.\n"
+                )
             _end(self.status)
         self.reached = True
         self.status = self.on_fit(call)

@@ -117,7 +117,7 @@ class _Teller:
                 ("says", say.summary(doc)),
                 ("does", say.plain(effect)),
                 *(("note", remark) for remark in say.remarks(row, event, self.loop, verbose=True)),
-                ("stands", say.stands(row.neighbours) if handler.mine else ""),
+                ("stands", say.stands(row.neighbours) if handler.mine and row.status != "never" else ""),
             ),
         )
 

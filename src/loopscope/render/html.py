@@ -80,8 +80,10 @@ def _element(view: View, options: Options) -> Element:
 
 def _list(parent: Element, tag: str, items: Iterable[Entry], unfolded: bool) -> None:
     listed = SubElement(parent, tag)
+    listed.text = "\n"
     for item in items:
         _item(SubElement(listed, "li", {"class": _class(item)}), item, unfolded)
+        listed[-1].tail = "\n"
 
 
 def _class(item: Entry) -> str:

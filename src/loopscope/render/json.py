@@ -66,29 +66,38 @@ def decode(value: Any, wanted: Any) -> Any:
     if origin in (Union, UnionType):
         return None if value is None else decode(value, _chosen(value, arguments))
     if origin is tuple:
+        _expect(value, list)
         types = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(decode(one, kind) for one, kind in zip(value, types, strict=True))
     if isinstance(origin, type) and issubclass(origin, Mapping):
+        _expect(value, dict)
         return {key: decode(one, arguments[1]) for key, one in value.items()}
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
-        hints = get_type_hints(wanted, vars(model))
-        names = [field.name for field in dataclasses.fields(wanted)]
-        return wanted(**{name: decode(value[name], hints[name]) for name in names})
-    return _plain(value, wanted, origin, arguments)
+        return _made(value, wanted)
+    if value not in arguments if origin is Literal else type(value) is not wanted:
+        raise TypeError(f"{value!r} is no {wanted}")
+    return value
+
+
+def _made(value: Any, wanted: type) -> Any:
+    _expect(value, dict)
+    if wanted in NAMES and value["kind"] != NAMES[wanted]:
+        raise TypeError(f"{value['kind']!r} is no {NAMES[wanted]}")
+    hints = get_type_hints(wanted, vars(model))
+    names = [field.name for field in dataclasses.fields(wanted)]
+    return wanted(**{name: decode(value[name], hints[name]) for name in names})
 
 
 def _chosen(value: Any, arguments: tuple[Any, ...]) -> Any:
     """Return which type of a union `value` has: by its kind, or the one that is not None."""
-    if isinstance(value, dict) and "kind" in value and set(arguments) & set(NAMES):
+    if isinstance(value, dict) and set(arguments) & set(NAMES):
         return KINDS[value["kind"]]
     return next(one for one in arguments if one is not type(None))
 
 
-def _plain(value: Any, wanted: Any, origin: Any, arguments: tuple[Any, ...]) -> Any:
-    accepted = value in arguments if origin is Literal else type(value) is wanted
-    if not accepted:
-        raise TypeError(f"{value!r} is no {wanted}")
-    return value
+def _expect(value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
 
 
 def row(one: Row) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def _lines(entry: Entry, pad: str, verbose: bool) -> Iterator[str]:
     if entry.kind == "cancel" and entry.brief and not verbose:
         yield f"{pad}- {_cancelled(entry)}"
         return
-    rest = f": {escape(entry.after)}" if entry.after else "" if verbose else _chain(entry)
+    rest = f": this, {escape(entry.after)}" if entry.after else "" if verbose else _chain(entry)
     yield f"{pad}- {_head(entry, verbose)}{rest}"
     for what, text in entry.about if verbose else ():
         yield f"{inner}- *{what}:* {escape(text)}"

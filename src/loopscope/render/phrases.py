@@ -38,7 +38,7 @@ def summary(doc: str) -> str:
 def short(place: Place, here: str = "") -> str:
     """Return a place as one would type it: `fastai/learner.py:187`, or the path from the folder `here`."""
     file = place.file.replace("\\", "/")
-    folder = here.replace("\\", "/").rstrip("/") + "/"
+    folder = here.replace("\\", "/").rstrip("/") + "/" if here else ""
     for packages in PACKAGES:
         if packages in file:
             return plain(f"{file.rpartition(packages)[2]}:{place.line}")
@@ -139,10 +139,9 @@ def stands(neighbours: Neighbours | None) -> str:
 
 
 def yours(landed: Landed) -> str:
-    """Return where one's own callback lands at one event: `alone`, `never: run is False`."""
+    """Return where one's own callback lands at one event: `first, before Recorder`, or `never: run is False`."""
     row = landed.row
-    never = f"never: {plain(row.why)}; else " if row.status == "never" else ""
-    return never + stands(row.neighbours)
+    return f"never: {plain(row.why)}" if row.status == "never" else stands(row.neighbours)
 
 
 def mine(landed: Landed) -> str:

@@ -44,10 +44,9 @@ def _cancel(entry: Entry, head: str, pad: str, verbose: bool) -> Iterator[str]:
     if entry.brief and not (verbose and any(child.handlers for child in entry.children)):
         yield f"{head}: {', '.join(filter(None, [*map(_fired, entry.children), entry.after]))}"
         return
-    yield head
+    yield f"{head}: this, {entry.after}" if entry.after else f"{head}: this"
     for child in entry.children:
         yield from _lines(child, pad + INDENT, verbose)
-    yield f"{pad}{INDENT}{entry.after}"
 
 
 def _fired(event: Entry) -> str:

@@ -157,7 +157,7 @@ class _Drawing:
         """Return the line of an entry: names, how often, and either asides or footnotes and handlers."""
         name = self.names(item)
         if item.after:  # a cancel whose events have rows of their own
-            return _Line([*name, self.text(f"  {item.after}", QUIET)])
+            return _Line([*name, self.text(f"  this, {item.after}", QUIET)])
         if item.times:
             name[-1] = name[-1] + self.text(f" {self.signs.times} {item.times}", "cyan")
         if self.options.verbose:
