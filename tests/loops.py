@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from loopscope.model import (
     Binding,
@@ -129,3 +132,21 @@ def fit(epochs: int | None = 2) -> Loop:
         notes=("Learner has its own one_batch (train.py:3): this part is read from it",),
         versions=MappingProxyType({"toy": "1.2.3", "python": "3.11.7"}),
     )
+
+
+WORDS = ("kind", "trust", "then", "origin", "exception", "exceptions", "cancels", "swallowed")
+"""Fields whose texts have a meaning of their own, or are put together from parts of them."""
+
+
+def reworded(value: Any, change: Callable[[str, str], str], field: str = "") -> Any:
+    """Return a loop with every text `t` of a field `f` replaced by `change(f, t)`, keys of mappings included."""
+    if isinstance(value, str):
+        return value if field in WORDS else change(field, value)
+    if isinstance(value, tuple):
+        return tuple(reworded(one, change, field) for one in value)
+    if isinstance(value, Mapping):
+        return {reworded(key, change, "name"): reworded(one, change, field) for key, one in value.items()}
+    if not dataclasses.is_dataclass(value):
+        return value
+    parts = {one.name: reworded(getattr(value, one.name), change, one.name) for one in dataclasses.fields(value)}
+    return replace(value, **parts)  # type: ignore[type-var]

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_tutorials_give_the_outputs_that_they_hold():
     """Every notebook is executed anew; what it prints and shows is what is committed."""
-    done = subprocess.run([sys.executable, ROOT / "tools" / "tutorials.py", "--check"], capture_output=True, text=True)
+    command = [sys.executable, ROOT / "tools" / "tutorials.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
 
 

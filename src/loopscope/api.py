@@ -10,11 +10,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from loopscope import adapters
+from loopscope import adapters, script
 from loopscope.errors import LoopscopeError, UnknownChoice
+from loopscope.fitcalls import Call
 from loopscope.model import Handler, Loop
+from loopscope.named import Spec
+from loopscope.program import Program, raised_by_program
 from loopscope.render import FORMATS, SUFFIXES, Options, render, renderer
+from loopscope.script import first_fit
 from loopscope.views import Landed, Row, View, landed, view
+
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Call",
+    "LoopMap",
+    "Program",
+    "Spec",
+    "called",
+    "event_docs",
+    "first_fit",
+    "inspect",
+    "raised_by_program",
+    "show",
+]
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,6 +72,11 @@ def show(  # noqa: PLR0913 - those of inspect, and how it looks
     renderer(format)  # a misspelt format is said before any work
     shown = inspect(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs)
     shown.show(format, verbose=verbose, file=file)
+
+
+def called(call: Call, cbs: object = None) -> LoopMap:
+    """Return the loop that a call of the user's program would run, as `first_fit` hands it over; `cbs` are marked."""
+    return LoopMap(script.describe(call, cbs))
 
 
 def event_docs(framework: str) -> Mapping[str, str]:

@@ -19,12 +19,8 @@ from typing import NoReturn, TextIO
 import click
 
 from loopscope import __version__, api
+from loopscope.api import FORMATS, SUFFIXES, Call, Program, Spec, first_fit, raised_by_program
 from loopscope.errors import LoopscopeError
-from loopscope.fitcalls import Call
-from loopscope.named import Spec
-from loopscope.program import Program, raised_by_program
-from loopscope.render import FORMATS, SUFFIXES
-from loopscope.script import describe, first_fit
 
 DEMO = Path(__file__).parent / "demos" / "fastai_learner.py"
 DEMO_RUNS = ("fit", "fit_one_cycle", "fine_tune", "validate", "get_preds", "lr_find")
@@ -252,8 +248,7 @@ def _show(program: Program, output: Output, specs: list[Spec], closing: str = ST
 def _show_call(call: Call, output: Output, specs: list[Spec], streams: tuple[TextIO, TextIO]) -> int:
     stdout, stderr = streams
     try:
-        loop = describe(call, [spec.load() for spec in specs] or None)
-        output.write(api.LoopMap(loop), stdout)
+        output.write(api.called(call, [spec.load() for spec in specs] or None), stdout)
     except BrokenPipeError:
         raise
     except LoopscopeError as error:

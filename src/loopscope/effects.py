@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -196,39 +197,83 @@ def _is_or(node: ast.expr) -> bool:
 _RANK = ("model", "optimizer", "loss", "learner", "data", "outside", "callback", "")
 _OF_THE_LOOP = frozenset(("learner", "model", "optimizer", "loss", "data"))
 
-_OUTSIDE_MODULES = frozenset(
-    "wandb comet_ml neptune mlflow tensorboard tensorboardX azureml clearml aim swanlab dvclive subprocess shutil logging "
-    "warnings socket requests urllib http smtplib tempfile tqdm rich".split()
-)
-_OUTSIDE_NAMES = frozenset(
-    "print input open exec eval SummaryWriter Experiment TemporaryDirectory NamedTemporaryFile progress_bar master_bar "
-    "tqdm trange warn".split()
-)
-_OUTSIDE_CALLS = frozenset(
-    "torch.save torch.load json.dump pickle.dump pickle.load np.save np.savez numpy.save numpy.savez plt.show plt.savefig "
-    "os.remove os.unlink os.makedirs os.mkdir os.rename os.replace os.rmdir os.system os.fsync os.kill os._exit sys.exit "
-    "os.environ.update os.environ.setdefault time.sleep".split()
-)
-_FILE_METHODS = frozenset("mkdir open write_text write_bytes unlink rmdir touch rename symlink_to savefig to_csv".split())
-_CHANGING = frozenset("append extend insert add update setdefault".split())
-_SHRINKING = frozenset("pop popleft remove discard clear sort reverse popitem appendleft".split())
 
-_PURE = frozenset(
-    "abs all any argmax argmin argsort astype bool byte chunk clone contiguous copy cpu cuda detach diag dim div dot "
-    "double eq exp expand expand_as fill flatten flip float floor gather ge gt half histc index_select int is_floating_point "
-    "isfinite isinf isnan item itemsize le lerp log log10 log1p log2 log_softmax logsumexp long lt masked_fill "
-    "masked_select matmul max maximum mean median min minimum mm mul ne ndimension neg nelement new nonzero norm numel "
-    "numpy one_hot permute pow prod repeat reshape roll round select sigmoid sign size softmax split sqrt squeeze std "
-    "stride sub sum t tanh tile to tolist topk transpose tril triu type type_as unbind unfold unique unsqueeze var view "
-    "view_as where new_empty new_full new_ones new_tensor new_zeros "
-    "count decode encode endswith find format index isdigit items join keys lower lstrip most_common partition replace "
-    "rjust rsplit rstrip splitlines startswith strip title upper values zfill difference intersection issubset union "
-    "parameters named_parameters buffers named_buffers modules named_modules children named_children state_dict "
-    "extra_repr absolute exists expanduser glob is_dir is_file iterdir joinpath relative_to resolve rglob stat "
-    "with_name with_suffix samefile filter map sorted sample".split()
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_MODULES = _set(
+    """
+    wandb comet_ml neptune mlflow tensorboard tensorboardX azureml clearml aim swanlab dvclive subprocess shutil
+    logging warnings socket requests urllib http smtplib tempfile tqdm rich
+    """
+)
+_NAMES = _set(
+    """
+    print input open exec eval SummaryWriter Experiment TemporaryDirectory NamedTemporaryFile progress_bar
+    master_bar tqdm trange warn
+    """
+)
+_CALLS = _set(
+    """
+    torch.save torch.load json.dump pickle.dump pickle.load np.save np.savez numpy.save numpy.savez plt.show
+    plt.savefig os.remove os.unlink os.makedirs os.mkdir os.rename os.replace os.rmdir os.system os.fsync
+    os.kill os._exit sys.exit os.environ.update os.environ.setdefault time.sleep
+    """
+)
+_METHODS = _set(
+    """
+    mkdir open write_text write_bytes unlink rmdir touch rename symlink_to savefig to_csv
+    """
+)
+_OUTSIDE_MODULES = _set(
+    """
+    wandb comet_ml neptune mlflow tensorboard tensorboardX azureml clearml aim swanlab dvclive subprocess shutil
+    logging warnings socket requests urllib http smtplib tempfile tqdm rich
+    """
+)
+_OUTSIDE_NAMES = _set(
+    """
+    print input open exec eval SummaryWriter Experiment TemporaryDirectory NamedTemporaryFile progress_bar
+    master_bar tqdm trange warn
+    """
+)
+_OUTSIDE_CALLS = _set(
+    """
+    torch.save torch.load json.dump pickle.dump pickle.load np.save np.savez numpy.save numpy.savez plt.show
+    plt.savefig os.remove os.unlink os.makedirs os.mkdir os.rename os.replace os.rmdir os.system os.fsync os.kill
+    os._exit sys.exit os.environ.update os.environ.setdefault time.sleep
+    """
+)
+_FILE_METHODS = _set("mkdir open write_text write_bytes unlink rmdir touch rename symlink_to savefig to_csv")
+_CHANGING = _set(
+    """
+    append extend insert add update setdefault
+    """
+)
+_SHRINKING = _set(
+    """
+    pop popleft remove discard clear sort reverse popitem appendleft
+    """
+)
+_PURE = _set(
+    """
+    abs all any argmax argmin argsort astype bool byte chunk clone contiguous copy cpu cuda detach diag dim div
+    dot double eq exp expand expand_as fill flatten flip float floor gather ge gt half histc index_select int
+    is_floating_point isfinite isinf isnan item itemsize le lerp log log10 log1p log2 log_softmax logsumexp long
+    lt masked_fill masked_select matmul max maximum mean median min minimum mm mul ne ndimension neg nelement
+    new nonzero norm numel numpy one_hot permute pow prod repeat reshape roll round select sigmoid sign size
+    softmax split sqrt squeeze std stride sub sum t tanh tile to tolist topk transpose tril triu type type_as
+    unbind unfold unique unsqueeze var view view_as where new_empty new_full new_ones new_tensor new_zeros count
+    decode encode endswith find format index isdigit items join keys lower lstrip most_common partition replace
+    rjust rsplit rstrip splitlines startswith strip title upper values zfill difference intersection issubset
+    union parameters named_parameters buffers named_buffers modules named_modules children named_children
+    state_dict extra_repr absolute exists expanduser glob is_dir is_file iterdir joinpath relative_to resolve
+    rglob stat with_name with_suffix samefile filter map sorted sample
+    """
 )
 _PURE_PREFIXES = ("get_", "is_", "has_", "num_", "to_", "as_")
-_MOVES_A_MODEL = frozenset("to cpu cuda float half double bfloat16 type".split())
+_MOVES_A_MODEL = _set("to cpu cuda float half double bfloat16 type")
 
 
 def _is_pure(name: str, on: str, vocabulary: Vocabulary) -> bool:
@@ -237,13 +282,13 @@ def _is_pure(name: str, on: str, vocabulary: Vocabulary) -> bool:
         return False
     if name.startswith("__"):
         return name not in ("__enter__", "__exit__", "__setattr__", "__call__")
-    return name in _PURE or name in vocabulary.pure or name.startswith(_PURE_PREFIXES) and not name.endswith("_")
+    return name in _PURE or name in vocabulary.pure or (name.startswith(_PURE_PREFIXES) and not name.endswith("_"))
 
 
 def _is_outside(obj: object, text: str) -> bool:
     """Return whether a name leads out of the loop: by the module it comes from, or by what it is called."""
     last = text.rpartition(".")[2]
-    if text in _OUTSIDE_CALLS or text in _OUTSIDE_NAMES or last in _OUTSIDE_NAMES and obj is _NOTHING:
+    if text in _OUTSIDE_CALLS or text in _OUTSIDE_NAMES or (last in _OUTSIDE_NAMES and obj is _NOTHING):
         return True
     module = obj.__name__ if isinstance(obj, ModuleType) else _module_of(obj)
     return module.partition(".")[0] in _OUTSIDE_MODULES or ".tensorboard" in module
@@ -315,9 +360,7 @@ def _stored(
     if isinstance(node, ast.Assign):
         for target in node.targets:
             yield from _stored_in(target, node.value, first)
-    elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
-        yield from _stored_in(node.target, None, first)
-    elif isinstance(node, (ast.For, ast.comprehension)):
+    elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For, ast.comprehension)):
         yield from _stored_in(node.target, None, first)
     elif isinstance(node, ast.withitem) and node.optional_vars is not None:
         yield from _stored_in(node.optional_vars, node.context_expr, first)
@@ -325,8 +368,7 @@ def _stored(
         if node.func.id in stores:
             yield from ((name, None) for name in _arguments_stored(node, function))
         elif node.func.id == "setattr" and len(node.args) == 3 and _is_name(node.args[0], first):
-            if isinstance(node.args[1], ast.Constant):
-                yield str(node.args[1].value), node.args[2]
+            yield from ((str(name.value), node.args[2]) for name in node.args[1:2] if isinstance(name, ast.Constant))
 
 
 def _stored_in(target: ast.expr, value: ast.expr | None, first: str) -> Iterator[tuple[str, ast.expr | None]]:
@@ -367,16 +409,18 @@ def _effects(function: object, owner: type, vocabulary: Vocabulary) -> Effects:
 
 
 def _read(function: object, owner: type, vocabulary: Vocabulary) -> Effects:
-    bound, plain = _bound(function)
+    bound, words, plain = _bound(function)
     found = None if plain is None else syntax(plain)
     if plain is None or found is None:
         return Effects()
     reading = Reading(owner, vocabulary, plain)
     things = [reading.known(value) for value in bound]
-    if not bound and _takes_callback(found.node):
-        things = [_SELF]
+    named = {name: reading.known(value) for name, value in words.items()}
+    if all(thing.root != "self" for thing in things) and len(things) < _required(found.node, named):
+        things.append(_SELF)
+    env = _named(found.node, things, named)
     try:
-        reading.run(Frame(plain, found.node, _named(found.node, things, {}), reading.defining(plain)), Path())
+        reading.run(Frame(plain, found.node, env, reading.defining(plain)), Path())
     except RecursionError:
         reading.complete = False
     items = tuple(reading.all_items())
@@ -384,43 +428,49 @@ def _read(function: object, owner: type, vocabulary: Vocabulary) -> Effects:
     return Effects(items, line, reading.complete, tuple(reading.assigned))
 
 
-def _bound(function: object) -> tuple[list[object], FunctionType | None]:
-    """Return the arguments that a callable brings along, and the Python function that takes them."""
+def _bound(function: object) -> tuple[list[object], dict[str, object], FunctionType | None]:
+    """Return the arguments that a callable brings along, by place and by name, and the function that takes them."""
     arguments: list[object] = []
+    words: dict[str, object] = {}
     for _ in range(100):
         if isinstance(function, MethodType):
             arguments.insert(0, function.__self__)
             function = function.__func__
         elif isinstance(function, partial):
             arguments[:0] = function.args
+            words = {**function.keywords, **words}
             function = function.func
         elif isinstance(function, (staticmethod, classmethod)):
             function = function.__func__
         elif isinstance(function, FunctionType):
-            return arguments, unwrap(function)
+            return arguments, words, unwrap(function)
         else:
             call = None if isinstance(function, type) else _static(type(function), "__call__")
             if not isinstance(call, FunctionType):
-                return arguments, None
+                break
             arguments.insert(0, function)
             function = call
-    return arguments, None
+    return arguments, words, None
 
 
-def _takes_callback(node: FunctionNode) -> bool:
-    arguments = [*node.args.posonlyargs, *node.args.args]
-    return len(arguments) > len(node.args.defaults)
+def _required(node: FunctionNode, named: Mapping[str, Thing]) -> int:
+    """Return how many places a call has to fill: those with neither a default nor a name given."""
+    places = [*node.args.posonlyargs, *node.args.args]
+    return sum(place.arg not in named for place in places[: len(places) - len(node.args.defaults)])
 
 
-def _named(node: FunctionNode, things: Sequence[Thing], words: Mapping[str | None, Thing]) -> dict[str, Thing]:
+def _named(node: FunctionNode, things: Sequence[Thing], words: Mapping[Any, Thing]) -> dict[str, Thing]:
     """Return the names of a call: what is given, then the literal defaults, then the bare parameters."""
     places = [*node.args.posonlyargs, *node.args.args]
     env = {a.arg: Thing(text=a.arg) for a in (*places, *node.args.kwonlyargs)}
-    defaults = [*zip(reversed(places), reversed(node.args.defaults)), *zip(node.args.kwonlyargs, node.args.kw_defaults)]
+    defaults = [
+        *zip(reversed(places), reversed(node.args.defaults), strict=False),
+        *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
+    ]
     for argument, default in defaults:
         if isinstance(default, ast.Constant) and (things or words):
             env[argument.arg] = _constant(default)
-    env.update({argument.arg: thing for argument, thing in zip(places, things)})
+    env.update({argument.arg: thing for argument, thing in zip(places, things, strict=False)})
     env.update({name: thing for name, thing in words.items() if name in env})
     for rest in (node.args.vararg, node.args.kwarg):
         if rest is not None:
@@ -526,8 +576,6 @@ class Reading:
             if exit is not None:
                 path = path.given(_after(node, exit))
                 left = exit if left is None else _SOMETIMES
-        if left is not None:
-            self.raised = False
         return left
 
     def statement(self, node: ast.stmt, frame: Frame, path: Path) -> Exit:
@@ -558,6 +606,8 @@ class Reading:
         else:
             how = f"{_OPERATORS.get(type(node.op), '')}="
             self.write(node.target, node.value, frame, path, how)
+            if self.found and self.found[-1].effect.on == "callback" and self.found[-1].effect.kind == "writes":
+                self.found[-1].taken = value.on in _OF_THE_LOOP and isinstance(node.value, ast.Call)
         return None
 
     def _delete(self, node: ast.Delete, frame: Frame, path: Path) -> Exit:
@@ -588,7 +638,6 @@ class Reading:
         kept = tuple(c for c in path.conditions if getattr(c, "guard", None) != name)
         path = replace(path, conditions=kept)
         self.record(path, "raises", "learner" if not _is_error(name) else "callback", name)
-        self.raised = self.raised or not _is_error(name)
         return True
 
     def _assert(self, node: ast.Assert, frame: Frame, path: Path) -> Exit:
@@ -663,7 +712,7 @@ class Reading:
         if any(not names for names in caught):
             self.raised = False
         self.raised = self.raised or raised
-        for handler, names in zip(node.handlers, caught):
+        for handler, names in zip(node.handlers, caught, strict=True):
             if handler.name is not None:
                 frame.env[handler.name] = Thing(text=" or ".join(names) or "Exception")
             on = f"on {' or '.join(names)}" if names and "Exception" not in names else "on an error"
@@ -734,7 +783,8 @@ class Reading:
         if value.root or value.const is not None or (value.text and not value.made):
             return value
         text = self.text(node, frame, True) if node is not None and _is_small(node) else name
-        return replace(value, text=text if len(text) <= 56 else name)
+        longest = 64 if isinstance(node, ast.IfExp) and not _has_call(node) else 40
+        return replace(value, text=text if len(text) <= longest else name)
 
     def bind(self, target: ast.expr, over: Thing, node: ast.expr, frame: Frame, path: Path) -> None:
         """Bind a loop's names: to a member of what is looped over, each by its own name."""
@@ -742,7 +792,7 @@ class Reading:
             frame.env[target.id] = Thing(over.on, target.id)
         elif isinstance(target, (ast.Tuple, ast.List)):
             parts = self.columns(node, over, len(target.elts), frame)
-            for part, column in zip(target.elts, parts):
+            for part, column in zip(target.elts, parts, strict=True):
                 self.bind(part.value if isinstance(part, ast.Starred) else part, column[0], column[1], frame, path)
         else:
             self.write(target, None, frame, path, "=")
@@ -961,7 +1011,7 @@ class Reading:
         return on if on in ("model", "optimizer", "loss", "outside") else ""
 
     def parts_of(self, value: ast.expr, frame: Frame) -> str:
-        """Return whether a computed attribute holds parts of the model or optimizer: layers, parameters, hooks on them."""
+        """Return whether a computed attribute holds parts of the model or optimizer: layers, or hooks on them."""
         over = value.generators[0].iter if isinstance(value, ast.ListComp) else value
         given = [over] if not isinstance(over, ast.Call) else [*over.args, *(word.value for word in over.keywords)]
         for part in given:
@@ -1042,7 +1092,7 @@ class Reading:
     def given(self, call: Call) -> list[Thing]:
         """Return the arguments of a call, each with a text that the function called can be shown with."""
         things = []
-        for thing, node in zip(call.args, call.node.args):
+        for thing, node in zip(call.args, call.node.args, strict=True):
             text = thing.text or (self.text(node, call.frame, True) if _is_small(node) else "")
             things.append(replace(thing, text=text if len(text) <= 56 else ""))
         return things
@@ -1051,8 +1101,10 @@ class Reading:
         found = self.attribute(_LEARN, name)
         text = found.text if found.on in ("model", "optimizer") else f"learn.{name}"
         if not call.alone and _is_pure(name, found.on, self.vocabulary):
+            self.read(replace(found, text=f"{text}()"), _LEARN, call.path, True)
             return Thing(found.on, f"{text}(…)", made=True)
         self.record(call.path, "calls", found.on, self.called(text, call))
+        self.found[-1].taken = not call.alone and found.on != "model"
         return Thing(found.on, f"{text}(…)", made=found.on == "learner")
 
     def of_thing(self, base: Thing, name: str, call: Call) -> Thing:
@@ -1061,7 +1113,7 @@ class Reading:
         on, made = base.on, Thing(base.on, f"{text}(…)", made=True)
         if isinstance(base.obj, LocalFunction):
             return made
-        if name in _FILE_METHODS and on not in ("model", "optimizer"):
+        if (name in _FILE_METHODS and on not in ("model", "optimizer")) or (not on and text in _OUTSIDE_CALLS):
             self.record(call.path, "calls", "outside", self.called(text, call))
             return Thing("outside", f"{text}(…)", made=True)
         if on == "outside" or (name in ("__enter__", "__exit__") and on):
@@ -1078,6 +1130,9 @@ class Reading:
         if on in _OF_THE_LOOP:
             if self.is_done(name, base, call):
                 self.record(call.path, "calls", on, self.called(text, call))
+                self.found[-1].taken = not call.alone and on in ("learner", "data") and not name.endswith("_")
+            else:
+                self.read(base, base, call.path, True)
             return made
         if on == "callback" and (call.alone or name in _SHRINKING) and not base.made:
             whose = _dominant(call.args) if _passes_root(call.args) else "callback"
@@ -1141,7 +1196,7 @@ class Reading:
         assigned = len(self.assigned)
         given = self.follow(obj, call.args, call.words, call.path, call.frame)
         inside = [found.effect for found in self.found[before:]]
-        raised = [f for f in self.found[before:] if f.effect.kind == "raises" and not _is_error(f.effect.target)]
+        raised = [found for found in self.found[before:] if _steers(found.effect)]
         self.found[before:], self.reads = raised, kept
         del self.assigned[assigned:]
         touched = [effect.on for effect in inside if effect.kind != "raises" and effect.on != "callback"]
@@ -1168,7 +1223,9 @@ class Reading:
         if found.node in self.stack:
             return Thing()
         frame = Frame(found.function, found.node, _named(found.node, args, words), cls or self.defining(found.function))
+        before = len(self.found)
         self.run(frame, path)
+        self.raised = any(_steers(found.effect) for found in self.found[before:])
         return _given(frame.returns)
 
     def local(self, function: LocalFunction, call: Call) -> Thing:
@@ -1189,7 +1246,9 @@ class Reading:
         if text == "print":
             return "print"
         parts = [self.text(part, call.frame) for part in call.node.args]
-        parts += [f"{'**' if w.arg is None else w.arg + '='}{self.text(w.value, call.frame)}" for w in call.node.keywords]
+        for word in call.node.keywords:
+            name = "**" if word.arg is None else f"{word.arg}="
+            parts.append(name + self.text(word.value, call.frame))
         full = ", ".join(parts)
         if len(full) <= 60:
             return f"{text}({full})"
@@ -1262,15 +1321,15 @@ class _Shown(ast.NodeTransformer):
                 fields[name] = self.visit(value) if isinstance(value, ast.AST) else value
         return type(node)(**fields)
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802  # ast.NodeTransformer's own spelling
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         found = self.frame.env.get(node.id)
-        if found is None or node.id in self.hidden or not found.text or len(found.text) > 56:
+        if found is None or node.id in self.hidden or not found.text or len(found.text) > 64:
             return node
         if found.const is not None:
             return found.const
         return ast.Name(found.text, ast.Load())
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         chain: ast.expr = node
         while isinstance(chain, ast.Attribute):
             chain = chain.value
@@ -1280,15 +1339,31 @@ class _Shown(ast.NodeTransformer):
                 return ast.Name(found.text, ast.Load())
         return self.generic_visit(node)
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Show a call; an argument needs no brackets of its own."""
+        shown = self.generic_visit(node)
+        assert isinstance(shown, ast.Call)
+        shown.args = [ast.Name(_unparsed(part)) if isinstance(part, ast.Name) else part for part in shown.args]
+        return shown
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         return self.without(node, {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)})
 
     def comprehension(self, node: ast.AST) -> ast.AST:
-        bound = {n.id for part in ast.walk(node) if isinstance(part, ast.comprehension) for n in ast.walk(part.target)
-                 if isinstance(n, ast.Name)}
+        bound = {
+            n.id
+            for part in ast.walk(node)
+            if isinstance(part, ast.comprehension)
+            for n in ast.walk(part.target)
+            if isinstance(n, ast.Name)
+        }
         return self.without(node, bound)
 
-    visit_ListComp = visit_SetComp = visit_GeneratorExp = visit_DictComp = comprehension  # noqa: N815
+    def visit(self, node: ast.AST) -> Any:
+        """Show one node; a comprehension has names of its own."""
+        if isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)):
+            return self.comprehension(node)
+        return super().visit(node)
 
     def without(self, node: ast.AST, names: set[str]) -> ast.AST:
         before, self.hidden = self.hidden, self.hidden | names
@@ -1296,7 +1371,7 @@ class _Shown(ast.NodeTransformer):
         self.hidden = before
         return shown
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         known = _truth(test := self.visit(node.test))
         if known is not None:
             return self.visit(node.body if known else node.orelse)  # type: ignore[no-any-return]
@@ -1438,6 +1513,10 @@ def _is_error(name: str) -> bool:
     )
 
 
+def _steers(effect: Effect) -> bool:
+    return effect.kind == "raises" and not _is_error(effect.target)
+
+
 def _caught(handler: ast.ExceptHandler) -> tuple[str, ...]:
     if handler.type is None:
         return ()
@@ -1503,8 +1582,12 @@ def _truth(test: ast.expr) -> bool | None:
     return None
 
 
+def _has_call(node: ast.expr) -> bool:
+    return any(isinstance(part, ast.Call) for part in ast.walk(node))
+
+
 def _is_small(node: ast.expr) -> bool:
-    return sum(1 for _ in zip(range(20), ast.walk(node))) < 20
+    return len(list(itertools.islice(ast.walk(node), 20))) < 20
 
 
 def _unparsed(node: ast.AST) -> str:
@@ -1571,17 +1654,15 @@ def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary
     if not clauses:
         return "does nothing" if complete else ""
     start, clauses = _shared(clauses)
+    lines = Lines(start, clauses)
     levels = [0] * len(clauses)
     for least, level, first in _SHORTENING:
         for at in reversed(range(len(clauses))):
-            if len(_line(start, clauses, levels)) <= LONGEST:
-                break
+            if len(lines.line(levels)) <= LONGEST:
+                return lines.line(lines.fuller(levels))
             if clauses[at].rank >= least and (at > 0 or first):
                 levels[at] = max(levels[at], level)
-    for at, level in enumerate(levels):
-        if level == _OUT and len(_line(start, clauses, [*levels[:at], 3, *levels[at + 1 :]])) <= LONGEST:
-            levels[at] = 3
-    line = _line(start, clauses, levels)
+    line = lines.line(levels)
     return line if len(line) <= 2 * LONGEST else line[: 2 * LONGEST - 1].rstrip() + "…"
 
 
@@ -1594,7 +1675,7 @@ _SHORTENING = (
     (CHANGES, 1, True),
     (TAKES, 2, True),
     (TAKES, 3, False),
-    (CHANGES, 2, False),
+    (CHANGES, 2, True),
     (TAKES, _OUT, False),
     (CHANGES, 3, False),
     (CHANGES, _OUT, False),
@@ -1605,16 +1686,41 @@ _SHORTENING = (
 level, the first clause too). A loop inside this one and an exception that steers the loop are never left out."""
 
 
-def _line(start: str, clauses: Sequence[Clause], levels: Sequence[int]) -> str:
-    said: list[str] = []
-    for clause, level in zip(clauses, levels):
-        text = clause.text(level) if level != _OUT else "…"
-        if text not in said:
-            said.append(text)
-    if "…" in said:
-        said.remove("…")
-        said.append("…")
-    return start + "; ".join(said)
+class Lines:
+    """The ways to write down some clauses, each clause at a level; a text is made only once."""
+
+    def __init__(self, start: str, clauses: Sequence[Clause]) -> None:
+        self.start, self.clauses = start, clauses
+        self.bare = [replace(c, conditions=(), each="") if c.conditions or c.each else None for c in clauses]
+        self.texts: dict[tuple[int, int], tuple[str, str]] = {}
+
+    def line(self, levels: Sequence[int]) -> str:
+        said: dict[str, None] = {}
+        for at, level in enumerate(levels):
+            text, bare = self.text(at, level) if level != _OUT else ("…", "…")
+            if bare not in said:  # said already for whatever condition
+                said[text] = None
+        if "…" in said:
+            del said["…"]
+            said["…"] = None
+        return self.start + "; ".join(said)
+
+    def text(self, at: int, level: int) -> tuple[str, str]:
+        """Return a clause as text, and without its condition."""
+        known = self.texts.get((at, level))
+        if known is None:
+            bare = self.bare[at]
+            text = self.clauses[at].text(level)
+            known = self.texts[at, level] = text, text if bare is None else bare.text(level)
+        return known
+
+    def fuller(self, levels: list[int]) -> list[int]:
+        """Return levels with those clauses back in, at their shortest, that there is room for."""
+        for at, level in enumerate(levels):
+            back = [*levels[:at], 3, *levels[at + 1 :]]
+            if level == _OUT and len(self.line(back)) <= LONGEST:
+                levels = back
+        return levels
 
 
 def _shared(clauses: Sequence[Clause]) -> tuple[str, list[Clause]]:
@@ -1646,7 +1752,8 @@ def _clauses(found: Sequence[Found], vocabulary: Vocabulary) -> Iterator[Clause]
         if item.kind == "calls" and any(item.target in value and rank >= above for value, above in values):
             continue  # it is seen in what is assigned
         if rank == KEEPS and item.kind == "writes" and part.value.endswith(")") and _name(part.value) in calls:
-            part = replace(part, value="")  # it is seen in what is called
+            grouped.setdefault((rank, "sets", (part.path.texts(), part.path.each)), []).append(replace(part, value=""))
+            continue  # its value is seen in what is called
         choice = item.kind == "raises" or (item.kind == "calls" and not any(p.each for p in paths[item.target]))
         several = choice and item.how != "assert" and len(paths[item.target]) > 1
         key = item.target if several else (part.path.texts(), part.path.each)
@@ -1681,7 +1788,7 @@ def _rank(found: Found, vocabulary: Vocabulary) -> int:
         return ERRORS
     if item.on == "learner" and _method(item.target) in vocabulary.loops:
         return LOOPS
-    if found.taken:
+    if found.taken or (item.kind == "calls" and item.on in _OF_THE_LOOP and item.target.startswith("self.")):
         return TAKES
     return CHANGES if item.on in _OF_THE_LOOP else OUTSIDE if item.on == "outside" else KEEPS
 

@@ -279,8 +279,17 @@ class Evaluator:
             return inner[0]
         return None
 
-    def _list(self, node: ast.List | ast.Tuple, frame: Frame) -> Value:
-        return Several(tuple(self.value(item, frame) for item in node.elts))
+    def _list(self, node: ast.List | ast.Tuple, frame: Frame) -> Value | None:
+        items: list[Value] = []
+        for item in node.elts:
+            if not isinstance(item, ast.Starred):
+                items.append(self.value(item, frame))
+                continue
+            spread = several(self.value(item.value, frame))
+            if spread is None:
+                return None
+            items += spread.items
+        return Several(tuple(items))
 
     _tuple = _list
 
@@ -317,11 +326,15 @@ class Evaluator:
             return None
 
     def _boolop(self, node: ast.BoolOp, frame: Frame) -> Value | None:
+        """Return the operand that `a or b` gives: the first that decides it, or else the last."""
         stop = isinstance(node.op, ast.Or)
-        parts = [self.truth(part, frame) for part in node.values]
-        if stop in parts:
-            return Known(stop)
-        return None if None in parts else Known(not stop)
+        truths = [self.truth(part, frame) for part in node.values]
+        for part, truth in zip(node.values, truths, strict=True):
+            if truth is None:
+                return Known(stop) if stop in truths else None
+            if truth is stop:
+                return self.value(part, frame)
+        return self.value(node.values[-1], frame)
 
     def _unaryop(self, node: ast.UnaryOp, frame: Frame) -> Value | None:
         if isinstance(node.op, ast.USub):

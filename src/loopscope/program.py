@@ -137,7 +137,8 @@ def _put_on_path(entry: str, even_if_safe: bool = False) -> None:
 
 def _absolute(path: str) -> str:
     """Return the path as python makes `__file__` of it: the folder in front, nothing normalised."""
-    return os.getcwd() if path == "." else os.path.join(os.getcwd(), path)
+    bare = path == "." and sys.version_info >= (3, 11)  # 3.10 keeps the dot
+    return os.getcwd() if bare else os.path.join(os.getcwd(), path)
 
 
 def _show_as_python(error: BaseException) -> None:

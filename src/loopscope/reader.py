@@ -42,7 +42,8 @@ MAX_DEPTH = 40  # fastai's own chain fit -> ... -> _step is 9 calls deep; a cycl
 class Reader:
     """Reads the methods of one object; `known` evaluates what is known of it before training.
 
-    `foreign` are the methods met that are not the framework's own, `unread` those whose source cannot be read.
+    `foreign` are the methods that added something and are not the framework's own, `unread` those without readable
+    source.
     """
 
     known: Evaluator
@@ -58,8 +59,6 @@ class Reader:
             return ()  # fastai's _with_events runs inside itself, each time with another function: that is no cycle
         tree = syntax(function)
         own = self.known.dialect.is_own(function)
-        if not own and function not in self.foreign:
-            self.foreign.append(function)
         if tree is None or isinstance(tree.node, ast.Lambda):
             name = getattr(function, "__qualname__", str(function))
             self.unread.append(name)
@@ -71,6 +70,8 @@ class Reader:
             nodes, _ = self.block(tree.node.body, frame)
         finally:
             self.stack.pop()
+        if nodes and not own and function not in self.foreign:
+            self.foreign.append(function)
         if self.known.dialect.wraps(function):
             return tuple(nodes)  # its scopes belong to the method that hands it the work
         return tuple(_named(node, function.__qualname__) for node in nodes)

@@ -5,7 +5,6 @@ the function was made gives None too, rather than a function that only stands wh
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -15,7 +14,7 @@ import re
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -72,7 +71,7 @@ def unwrap(function: object) -> FunctionType | None:
 
 
 def syntax(function: object) -> Syntax | None:
-    """Return the syntax tree of `function`, or None where its source cannot be read (typed at a prompt, compiled, C)."""
+    """Return the syntax tree of `function`, or None where its source cannot be read (typed at a prompt, C)."""
     plain = unwrap(function)
     if plain is None:
         return None
@@ -115,7 +114,7 @@ def _is_own_doc(inner: object, text: object) -> bool:
         return True
     if isinstance(inner, type):
         return inner.__dict__.get("__doc__") is text
-    return False if isinstance(text, str) and text == _attribute(type(inner), "__doc__") else True
+    return not (isinstance(text, str) and text == _attribute(type(inner), "__doc__"))
 
 
 def _is_file(name: str) -> bool:
@@ -138,7 +137,7 @@ class _File:
         key = code.co_firstlineno, code.co_name
         if code.co_name != "<lambda>":
             node = self.block(code)
-            if node is not None and node.name == code.co_name and _made_from(code, node):
+            if node is not None and (_first(node), node.name) == key and _made_from(code, node):
                 return node
         if self.whole is None:
             self.whole = _functions(_parsed("".join(self.lines)))
@@ -195,9 +194,13 @@ def _functions(tree: ast.Module | None) -> dict[tuple[int, str], list[FunctionNo
         if isinstance(node, ast.Lambda):
             found[node.lineno, "<lambda>"].append(node)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            found[first, node.name].append(node)
+            found[_first(node), node.name].append(node)
     return found
+
+
+def _first(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the line that a function's code gives as its first: that of its first decorator."""
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
 def _only(found: list[FunctionNode], code: CodeType) -> FunctionNode | None:
@@ -229,7 +232,7 @@ def _made_from(code: CodeType, node: FunctionNode) -> bool:
 
 
 def _compiled(node: FunctionNode, flags: int) -> CodeType | None:
-    """Return the code of `node` by itself, or None where that cannot be had (a `nonlocal` of the function around it)."""
+    """Return the code of `node` by itself, or None where that cannot be had (it has a `nonlocal`)."""
     if isinstance(node, ast.Lambda):
         module = ast.Module([ast.copy_location(ast.Expr(node), node)], [])
     else:
@@ -239,11 +242,8 @@ def _compiled(node: FunctionNode, flags: int) -> CodeType | None:
         outer = compile(module, "<check>", "exec", flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return next((part for part in outer.co_consts if isinstance(part, CodeType) and part.co_name in _called(node)), None)
-
-
-def _called(node: FunctionNode) -> tuple[str, ...]:
-    return ("<lambda>",) if isinstance(node, ast.Lambda) else (node.name,)
+    name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
+    return next((part for part in outer.co_consts if isinstance(part, CodeType) and part.co_name == name), None)
 
 
 def _names(code: CodeType) -> set[str]:

@@ -6,9 +6,11 @@ Constraint: what must be known before a framework is imported (which calls train
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -61,6 +63,22 @@ class Adapter(Protocol):
 
     def describe_call(self, obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
         """Return the loop of one real call, its arguments by parameter name; `cbs` are added and marked."""
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python's garbage collector from running meanwhile, and leave it as it was.
+
+    The first description in a process makes some 100,000 syntax nodes, none of them garbage; walking torch's heap for
+    each few hundred of them took two thirds of its time (about 300 ms with, 110 ms without).
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def find(obj: object) -> Adapter:

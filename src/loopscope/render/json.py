@@ -7,6 +7,7 @@ the same for the same loop.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from types import UnionType
@@ -83,9 +84,12 @@ def _made(value: Any, wanted: type) -> Any:
     _expect(value, dict)
     if wanted in NAMES and value["kind"] != NAMES[wanted]:
         raise TypeError(f"{value['kind']!r} is no {NAMES[wanted]}")
-    hints = get_type_hints(wanted, vars(model))
-    names = [field.name for field in dataclasses.fields(wanted)]
-    return wanted(**{name: decode(value[name], hints[name]) for name in names})
+    return wanted(**{name: decode(value[name], kind) for name, kind in _fields(wanted).items()})
+
+
+@functools.cache
+def _fields(wanted: type) -> dict[str, Any]:
+    return get_type_hints(wanted, vars(model))
 
 
 def _chosen(value: Any, arguments: tuple[Any, ...]) -> Any:

@@ -37,12 +37,17 @@ def summary(doc: str) -> str:
 
 def short(place: Place, here: str = "") -> str:
     """Return a place as one would type it: `fastai/learner.py:187`, or the path from the folder `here`."""
-    file = place.file.replace("\\", "/")
-    folder = here.replace("\\", "/").rstrip("/") + "/" if here else ""
+    file = _slashed(place.file)
+    folder = _slashed(here).rstrip("/") + "/" if here else ""
     for packages in PACKAGES:
         if packages in file:
             return plain(f"{file.rpartition(packages)[2]}:{place.line}")
     return plain(f"{file.removeprefix(folder)}:{place.line}")
+
+
+def _slashed(path: str) -> str:
+    """Return a Windows path with slashes; elsewhere a backslash may be part of a name."""
+    return path if "/" in path else path.replace("\\", "/")
 
 
 def versions(loop: Loop) -> str:
@@ -94,7 +99,7 @@ def _lands(raise_: Raise, event: Row, loop: Loop) -> str:
         return ": dropped without a word, the handlers after it are left out"
     for landing in event.landings:
         if landing.exception == raise_.exception:
-            return f": caught by {landing.scope}" if landing.scope else ": nothing catches it there, the run ends"
+            return f": caught by {plain(landing.scope)}" if landing.scope else ": nothing catches it there, the run ends"
     return ""
 
 

@@ -256,11 +256,12 @@ def vision() -> Learner:
 
     from tests import fastai_all
 
-    with fastai_all._operators():
-        from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, RandomSplitter, vision_learner
+    fastai_all._declare_operators()
+    from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, RandomSplitter, vision_learner
 
     def small(pretrained: bool = False, **_: Any) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        first, second = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 8, 3, 2)
+        return nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), second, nn.ReLU(), nn.AdaptiveAvgPool2d(1))
 
     images = [np.full((24, 24, 3), n * 20, dtype=np.uint8) for n in range(12)]
     block = DataBlock(

@@ -8,8 +8,6 @@ conformance suite. Constraint: the learner is looked at, never touched.
 from __future__ import annotations
 
 import inspect
-import math
-import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -18,16 +16,17 @@ from typing import Any
 import fastai
 import fastai.learner
 import torch
-from fastai.callback.core import Callback, _events, _ex_docs, event
-from fastai.callback.schedule import LRFinder
+from fastai.callback.core import Callback, _events, _ex_docs
 from fastai.learner import Learner, SkipToEpoch
 
+from loopscope.adapters import collector_paused
 from loopscope.adapters.fastai.binding import SKIPPED, Member, bind
 from loopscope.adapters.fastai.dialect import FastaiDialect
 from loopscope.adapters.fastai.events import describe as describe_events
+from loopscope.adapters.fastai.notes import fired, notes
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
-from loopscope.evaluate import Built, Evaluator, Known, Method, Several, Unknown, Value
-from loopscope.model import Binding, Event, Loop, Node, Repeat, Scope
+from loopscope.evaluate import Built, Evaluator, Known, Method, Several, Value
+from loopscope.model import Loop, Node, Repeat, Scope
 from loopscope.reader import Reader
 from loopscope.source import place, unwrap
 
@@ -75,6 +74,11 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
     `cbs` are further callbacks, marked as one's own: they are passed on by `cbs=` where the call takes it, else
     they stand as if they had been added to the learner first.
     """
+    with collector_paused():
+        return _described(obj, method, arguments, cbs)
+
+
+def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object) -> Loop:
     found = _method(obj, method)
     own = callbacks(cbs)
     takes_cbs = "cbs" in inspect.signature(found.function).parameters
@@ -89,8 +93,8 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
     root = Scope(
         method, _split_skipped(nodes, members, dialect.added), method=f"Learner.{method}", place=place(found.function)
     )
-    fired = [*_events, *(name for name in _fired(root) if name not in _events)]
-    binding = bind(obj, members, fired)
+    events = dict.fromkeys([*_events, *fired(root)])
+    binding = bind(obj, members, events)
     return Loop(
         framework="fastai",
         subject=type(obj).__name__,
@@ -107,7 +111,7 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
         cancels=tuple(_ex_docs),
         swallowed=("StopIteration",),
         outline=tuple(fastai.learner._loop),
-        notes=tuple(_notes(obj, reader, dialect, binding, root)),
+        notes=tuple(notes(obj, reader, dialect, binding, root)),
         versions={"fastai": fastai.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 
@@ -155,9 +159,8 @@ def _natural(name: str, value: object) -> int:
 
 
 def _method(learn: Learner, run: str) -> Method:
-    method = (
-        Evaluator(learn, FastaiDialect()).resolve(run) if isinstance(run, str) and not run.startswith("_") else None
-    )
+    public = type(run) is str and not run.startswith("_")
+    method = Evaluator(learn, FastaiDialect()).resolve(run) if public else None
     if method is None:
         raise UnknownChoice.of("run", run, RUNS)
     return method
@@ -240,14 +243,6 @@ def _epochs(scope: Scope, skip: int) -> list[Node]:
     return [first] if rest.most == 0 else [first, later]
 
 
-def _fired(node: Node) -> Iterator[str]:
-    if isinstance(node, Event):
-        yield node.name
-    elif isinstance(node, Scope):
-        for child in node.nodes():
-            yield from _fired(child)
-
-
 def _call(method: str, arguments: Mapping[str, object], given: list[Any], own: list[Callback]) -> str:
     """Return the call as one would type it: `learn.fit(2, cbs=[GradientClip])`."""
     shown = [
@@ -259,63 +254,3 @@ def _call(method: str, arguments: Mapping[str, object], given: list[Any], own: l
     if names:
         shown.append(f"cbs=[{', '.join(names)}]")
     return f"learn.{method}({', '.join(shown)})"
-
-
-def _notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Binding, root: Scope) -> Iterator[str]:
-    for function in reader.foreign:
-        where = place(function)
-        yield (
-            f"{type(learn).__name__} has its own {function.__name__} ({_short(str(where))}): "
-            f"this part of the loop is read from it, not from fastai"
-        )
-    for name in reader.unread:
-        yield f"the source of {name} cannot be read: the events that it fires are not shown"
-    for name in ("__call__", "_call_one"):
-        found = inspect.getattr_static(type(learn), name)
-        if found is not vars(Learner)[name]:
-            where = _short(str(place(found)))
-            yield f"{type(learn).__name__} has its own {name} ({where}): it may call others, or in another order"
-    for name in dict.fromkeys(_fired(root)):
-        if not hasattr(event, name):
-            yield f"{name} is fired, but fastai.callback.core.event lacks it: fastai stops there with 'missing {name}'"
-    for value in dialect.added:
-        if isinstance(value, Unknown):
-            yield f"the callbacks in {value.text!r} are only known while the run goes on"
-    if "before_train" in set(_fired(root)) and not any(
-        flag == "training"
-        for event in ("before_fit", "before_epoch", "before_train")
-        for h in binding.at(event)
-        for flag, _ in h.sets
-    ):
-        state = "True" if learn.training else "False"
-        yield f"no callback sets learn.training (TrainEvalCallback does): it stays {state}" + (
-            "" if learn.training else ", so no backward pass and no optimizer step will run"
-        )
-    for value in dialect.added:
-        if isinstance(value, Built) and issubclass(value.cls, LRFinder):
-            yield _end_of_lr_find(value, len_of(dialect, learn))
-
-
-def len_of(dialect: FastaiDialect, learn: Learner) -> int | None:
-    """Return the number of training batches of one epoch, None where the data has no length."""
-    train = dialect.item(learn.dls, 0)
-    return dialect.length(train.value) if isinstance(train, Known) else None
-
-
-def _end_of_lr_find(finder: Built, batches: int | None) -> str:
-    """Say when LRFinder ends its run; it takes 6 batches at least, whatever it is asked for."""
-    asked = dict(finder.keywords).get("num_it")
-    if isinstance(asked, Known) and isinstance(asked.value, int):
-        number = max(6, asked.value)
-        after = f"{number} batches" + (f" (in epoch {math.ceil(number / batches)})" if batches else "")
-    else:
-        after = "num_it batches"
-    return (
-        f"LRFinder ends this run with CancelFitException in after_batch: after {after}, or sooner if the loss explodes"
-    )
-
-
-def _short(path: str) -> str:
-    """Return a path below the current folder without that folder."""
-    here = os.getcwd() + os.sep
-    return path.removeprefix(here)

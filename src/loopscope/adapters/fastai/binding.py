@@ -60,7 +60,7 @@ class Member:
         """Return the learner's attribute that holds it: `gradient_clip` for GradientClip."""
         if self.obj is not None and static(self.cls, "name") is not vars(Callback)["name"]:
             return str(getattr(self.obj, "name", ""))
-        return camel2snake(self.cls.__name__.removesuffix("Callback") or "callback")
+        return str(camel2snake(self.cls.__name__.removesuffix("Callback") or "callback"))
 
     @property
     def label(self) -> str:

@@ -1,0 +1,87 @@
+"""What a reader of a fastai map must know beside the tree: overrides, what is missing, when lr_find ends."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from collections.abc import Iterator
+
+from fastai.callback.core import event
+from fastai.callback.schedule import LRFinder
+from fastai.learner import Learner
+
+from loopscope.adapters.fastai.dialect import FastaiDialect
+from loopscope.evaluate import Built, Known, Unknown
+from loopscope.model import Binding, Event, Node, Scope
+from loopscope.reader import Reader
+from loopscope.source import place
+
+
+def fired(node: Node) -> Iterator[str]:
+    """Yield the name of every event in a part of the protocol, in the order in which they stand."""
+    if isinstance(node, Event):
+        yield node.name
+    elif isinstance(node, Scope):
+        for child in node.nodes():
+            yield from fired(child)
+
+
+def notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Binding, root: Scope) -> Iterator[str]:
+    for function in reader.foreign:
+        where = place(function)
+        yield (
+            f"{type(learn).__name__} has its own {function.__name__} ({_short(str(where))}): "
+            f"this part of the loop is read from it, not from fastai"
+        )
+    for name in reader.unread:
+        yield f"the source of {name} cannot be read: the events that it fires are not shown"
+    for name in ("__call__", "_call_one"):
+        found = inspect.getattr_static(type(learn), name)
+        if found is not vars(Learner)[name]:
+            at = _short(str(place(found)))
+            yield f"{type(learn).__name__} has its own {name} ({at}): it may call others, or in another order"
+    for name in dict.fromkeys(fired(root)):
+        if not hasattr(event, name):
+            yield f"{name} is fired, but fastai.callback.core.event lacks it: fastai stops there with 'missing {name}'"
+    for value in dialect.added:
+        if isinstance(value, Unknown):
+            yield f"the callbacks in {value.text!r} are only known while the run goes on"
+    if "before_train" in set(fired(root)) and not any(
+        flag == "training"
+        for event in ("before_fit", "before_epoch", "before_train")
+        for h in binding.at(event)
+        for flag, _ in h.sets
+    ):
+        state = "True" if learn.training else "False"
+        yield f"no callback sets learn.training (TrainEvalCallback does): it stays {state}" + (
+            "" if learn.training else ", so no backward pass and no optimizer step will run"
+        )
+    for value in dialect.added:
+        if isinstance(value, Built) and issubclass(value.cls, LRFinder):
+            yield _end_of_lr_find(value, _batches(dialect, learn))
+
+
+def _batches(dialect: FastaiDialect, learn: Learner) -> int | None:
+    """Return the number of training batches of one epoch, None where the data has no length."""
+    train = dialect.item(learn.dls, 0)
+    return dialect.length(train.value) if isinstance(train, Known) else None
+
+
+def _end_of_lr_find(finder: Built, batches: int | None) -> str:
+    """Say when LRFinder ends its run; it takes 6 batches at least, whatever it is asked for."""
+    asked = dict(finder.keywords).get("num_it")
+    if isinstance(asked, Known) and isinstance(asked.value, int):
+        number = max(6, asked.value)
+        after = f"{number} batches" + (f" (in epoch {math.ceil(number / batches)})" if batches else "")
+    else:
+        after = "num_it batches"
+    return (
+        f"LRFinder ends this run with CancelFitException in after_batch: after {after}, or sooner if the loss explodes"
+    )
+
+
+def _short(path: str) -> str:
+    """Return a path below the current folder without that folder."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)
