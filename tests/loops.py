@@ -1,4 +1,4 @@
-"""A loop made by hand, in the shape of a fastai fit: it has one of everything that a map can say, and needs no framework."""
+"""A loop made by hand, in the shape of a fastai fit: one of everything that a map can say, and no framework."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def handlers() -> tuple[Handler, ...]:
     return (
         handler("TrainEval", "before_fit", -10, facts=said("Set the counters to 0", "sets learn.iter = 0")),
         handler("TrainEval", "before_train", -10, facts=said("Train mode"), sets=(("training", True),)),
-        handler("TrainEval", "before_validate", -10, facts=said(effect="calls model.eval()"), sets=(("training", False),)),
+        handler("TrainEval", "before_validate", -10, facts=said(effect="calls eval()"), sets=(("training", False),)),
         handler("TrainEval", "after_batch", -10, facts=said(effect="counts learn.iter"), needs=train_only),
         handler("Accumulate", "before_step", 6, facts=said("Skip the step until enough items were seen"),
                 raises=(Raise("CancelBatchException", when="self.count < self.n_acc"),)),
@@ -98,7 +98,7 @@ def handlers() -> tuple[Handler, ...]:
                 facts=said(effect="sets learn.loss_grad"), raises=(Raise("ValueError", when="self.loss > 3"),)),
         handler("Mine", "after_cancel_batch", 10, f"{HERE}/train.py:15", mine=True, origin="cbs"),
         handler("Mine", "after_batch", 10, f"{HERE}/train.py:18", mine=True, origin="cbs"),
-        handler("Shadowed", "after_pred", 20, facts=said(note="not this callback's own: learn.model.after_pred (of Net)")),
+        handler("Shadowed", "after_pred", 20, facts=said(note="not its own: learn.model.after_pred (of Net)")),
         handler("Recorder", "before_fit", 50, facts=said("Prepare state\n\nMore about it.", "sets self.log = []")),
         handler("Recorder", "after_batch", 50, facts=said(effect="appends to self.losses")),
         handler("Recorder", "after_cancel_train", 50, facts=said(effect="sets self.cancel_train = True")),
@@ -125,7 +125,9 @@ def fit(epochs: int | None = 2) -> Loop:
         root=Scope("fit", (level("fit", (level("epoch", (train, validate), repeat),)),)),
         binding=Binding(MappingProxyType(found)),
         flags=MappingProxyType({"training": False}),
-        docs=MappingProxyType({"before_fit": "The run begins.", "after_pred": "The model has answered; change learn.pred."}),
+        docs=MappingProxyType(
+            {"before_fit": "The run begins.", "after_pred": "The model has answered; change learn.pred."}
+        ),
         cancels=CANCELS,
         swallowed=("StopIteration",),
         outline=("Start Fit", "before_fit", "Start Batch", "after_batch", "End Batch", "End Fit", "after_fit"),

@@ -1,4 +1,4 @@
-"""Reads HTML as a browser would, as far as tests need it: elements with their text, tags that are closed by the next ignored."""
+"""Reads HTML with the standard library's parser, as far as tests need it: elements, attributes, text."""
 
 from __future__ import annotations
 

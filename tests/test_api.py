@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,8 @@ from loopscope.render import FORMATS
 from loopscope.render.json import load
 from tests import pages
 from tests.loops import fit, reworded
+
+ROOT = Path(__file__).parent.parent
 
 needs_fastai = pytest.mark.framework("fastai")
 
@@ -39,10 +40,9 @@ def learn() -> Any:
 
 def test_events_come_in_firing_order(shown: LoopMap) -> None:
     """`events()` are those that fire if nothing is cancelled, each as often as it stands in the loop."""
-    assert shown.events() == (
-        "before_fit before_epoch before_train before_batch after_pred after_loss before_step after_step after_batch "
-        "after_train before_validate before_batch after_pred after_loss after_batch after_validate after_epoch after_fit"
-    ).split(" ").__class__(shown.events()) or ()
+    train = "before_train before_batch after_pred after_loss before_step after_step after_batch after_train"
+    validate = "before_validate before_batch after_pred after_loss after_batch after_validate"
+    assert " ".join(shown.events()) == f"before_fit before_epoch {train} {validate} after_epoch after_fit"
 
 
 def test_handlers_come_in_calling_order(shown: LoopMap) -> None:
@@ -65,7 +65,7 @@ def test_mine_says_where_ones_own_land(shown: LoopMap) -> None:
 def test_str_is_plain_text_and_repr_one_line(shown: LoopMap) -> None:
     """`print(map)` shows the loop, a prompt shows what it is."""
     assert f"{shown}\n" == shown.render("text")
-    assert repr(shown) == "<loop of learn.fit(2, cbs=[Mine]): Learner, 18 events, 13 handlers; print() shows it>"
+    assert repr(shown) == "<loop of learn.fit(2, cbs=[Mine]): Learner, 18 events, 17 handlers; print() shows it>"
 
 
 def test_rich_prints_the_tree(shown: LoopMap) -> None:
@@ -134,7 +134,9 @@ def test_colour_follows_the_environment(
     assert ("\x1b[" in stream.getvalue()) is coloured
 
 
-@pytest.mark.parametrize(("name", "format"), [("a.txt", "text"), ("a.md", "markdown"), ("a.JSON", "json"), ("a.html", "html")])
+@pytest.mark.parametrize(
+    ("name", "format"), [("a.txt", "text"), ("a.md", "markdown"), ("a.JSON", "json"), ("a.html", "html")]
+)
 def test_save_goes_by_the_suffix(shown: LoopMap, tmp_path: Path, name: str, format: str) -> None:
     """The suffix of the file says the format, and the file holds what `render` returns, in UTF-8."""
     shown.save(tmp_path / name)
@@ -217,7 +219,7 @@ def test_show_marks_ones_own(learn: Any) -> None:
     stream = io.StringIO()
     loopscope.show(learn, epochs=2, cbs=GradientClip, file=stream)
     assert "before_step  ★ GradientClip" in stream.getvalue()
-    assert "GradientClip at before_step  alone  in train" in stream.getvalue().replace("  in train > batch > step", "  in train")
+    assert "\n  GradientClip at before_step  alone  in train > batch > step\n" in stream.getvalue()
 
 
 @needs_fastai
@@ -261,9 +263,6 @@ def cells() -> Iterator[Any]:
         yield run
 
 
-ROOT = Path(__file__).parent.parent
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["shown", "shown.show()", "shown.show('html', verbose=True)"])
 def test_a_cell_shows_the_map(cells: Any, source: str) -> None:
@@ -279,5 +278,5 @@ def test_a_cell_prints_other_formats(cells: Any) -> None:
     (output,) = cells("shown.show('text')")
     assert output["text"] == LoopMap(fit()).render("text")
     assert cells("import io; file = io.StringIO(); shown.show(file=file); text = shown.render('tree')") == []
-    (output,) = cells("print(json.loads(json.dumps(file.getvalue() == text))) if (json := __import__('json')) else 0")
-    assert output["text"] in ("True\n", "False\n")
+    (output,) = cells("print(file.getvalue().startswith('learn.fit('), text.startswith('learn.fit('))")
+    assert output["text"] == "True True\n"

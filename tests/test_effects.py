@@ -105,7 +105,7 @@ def test_writes_go_to_whom_they_are_written_to() -> None:
         ("!writes", "learner", "learn.recorder.values", "[]", ""),
     ]
     assert line(handler) == (
-        "sets learn.training = False, learn.model = None, opt.hypers[0]['lr'] = 0.1, learn.xb[0] = 1, …; …"
+        "sets learn.training = False, learn.model = None, opt.hypers[0]['lr'] = 0.1, learn.xb[0] = 1, …"
     )
 
 
@@ -135,16 +135,9 @@ def test_reads_fall_through_to_learner_and_model() -> None:
 
 @pytest.mark.parametrize(
     ("stored", "own"),
-    [
-        ("", {"a", "b"}),
-        ("'a'", {"a"}),
-        ("'a, b'", {"a", "b"}),
-        ("names='b'", {"b"}),
-        ("but='b'", {"a"}),
-        ("['a']", {"a"}),
-    ],
+    [("", "ab"), ("'a'", "a"), ("'a, b'", "ab"), ("names='b'", "b"), ("but='b'", "a"), ("['a']", "a")],
 )
-def test_stored_arguments_are_the_callback_s_own(stored: str, own: set[str], tmp_path: Any) -> None:
+def test_stored_arguments_are_the_callback_s_own(stored: str, own: str, tmp_path: Any) -> None:
     """`store("a,b")`, `store(names=...)`, `store(but=...)` and `store()` make attributes of arguments."""
     path = tmp_path / "stored.py"
     path.write_text(
@@ -154,7 +147,7 @@ def test_stored_arguments_are_the_callback_s_own(stored: str, own: set[str], tmp
     names: dict[str, Any] = {"Base": Callback}
     exec(compile(path.read_text(), str(path), "exec"), names)
     found = read(names["Cb"].handler, names["Cb"]).items
-    assert {item.target.removeprefix("learn.") for item in found} == {"a", "b"} - own
+    assert {item.target.removeprefix("learn.") for item in found} == {"a", "b"} - set(own)
 
 
 def test_an_attribute_is_what_its_class_puts_there() -> None:
@@ -163,7 +156,7 @@ def test_an_attribute_is_what_its_class_puts_there() -> None:
     class Holds(Callback):
         def before(self):
             self.critic = self.model.critic
-            self.layers = [m for m in flatten(self.model)]
+            self.layers = [m for m in flatten(self.model) if m.training]
             self.file = (self.path / "x").open("w")
             self.writer = SummaryWriter()
             self.seen = []
@@ -202,19 +195,16 @@ def test_aliases_lead_back_to_what_they_stand_for() -> None:
         with self.learn.quiet() as nothing:
             nothing.get_preds()
 
-    assert (
-        done(handler)
-        == [
-            ("!writes", "learner", "learn.recorder.done", "True", ""),
-            ("writes", "optimizer", "h['lr']", "h['lr'] / 2", "for h in opt.hypers"),
-            ("!writes", "callback", "self.old", "learn.loss_func", ""),
-            ("!writes", "loss", "learn.loss_func", "learn.other", ""),
-            ("!calls", "learner", "learn.without([self])", "", ""),
-            ("!calls", "learner", "learn.get_preds(dl=learn.dl)", "", ""),
-            ("!calls", "learner", "learn.quiet()", "", ""),
-        ]
-        + done(handler)[7:]
-    )
+    assert done(handler) == [
+        ("!writes", "learner", "learn.recorder.done", "True", ""),
+        ("writes", "optimizer", "h['lr']", "h['lr'] / 2", "for h in opt.hypers"),
+        ("!writes", "callback", "self.old", "learn.loss_func", ""),
+        ("!writes", "loss", "learn.loss_func", "learn.other", ""),
+        ("!calls", "learner", "learn.without([self])", "", ""),
+        ("!calls", "learner", "learn.get_preds(dl=learn.dl)", "", ""),
+        ("!calls", "learner", "learn.quiet()", "", ""),
+        ("!calls", "learner", "nothing.get_preds()", "", ""),
+    ]
     assert read(handler).nested(("get_preds", "validate")) == ("get_preds",)
 
 
@@ -253,8 +243,8 @@ def test_calls_are_of_what_they_are_called_on() -> None:
         self.opt.set_hyper("lr", self.lr)
         clip_grad_norm_(self.parameters(), 1.0)
         self.learn.save("x")
-        size = self.yb.size(0) + len(self.model.state_dict()) + self.learn.detached(self.pred)
-        batch = self.dls.one_batch()
+        self.size = self.yb.size(0) + len(self.model.state_dict()) + self.learn.detached(self.pred)
+        self.batch = self.dls.one_batch()
         self.scaler.step(self)
         self.context.__enter__()
 
@@ -263,7 +253,15 @@ def test_calls_are_of_what_they_are_called_on() -> None:
         ("!calls", "optimizer", "opt.set_hyper('lr', learn.lr)", "", ""),
         ("!calls", "model", "clip_grad_norm_(model.parameters(), 1.0)", "", ""),
         ("!calls", "learner", "learn.save('x')", "", ""),
+        (
+            "!writes",
+            "callback",
+            "self.size",
+            "learn.yb.size(0) + len(model.state_dict()) + learn.detached(learn.pred)",
+            "",
+        ),
         ("!calls", "data", "learn.dls.one_batch()", "", ""),
+        ("!writes", "callback", "self.batch", "learn.dls.one_batch()", ""),
         ("!calls", "learner", "learn.scaler.step(self)", "", ""),
         ("!calls", "outside", "learn.context.__enter__()", "", ""),
     ]
@@ -378,7 +376,7 @@ def test_caught_exceptions_do_not_leave() -> None:
             self.learn.c = 3
 
     assert line(handler) == (
-        "sets learn.b = 2, learn.c = 3; sets learn.a on CancelFit; prints a message on ValueError; …"
+        "sets learn.b = 2, learn.c = 3; sets learn.a on CancelFit; prints a message and raises ValueError on ValueError"
     )
     assert done(handler)[:1] == [("writes", "learner", "learn.a", "1", "on CancelFit")]
 
@@ -553,13 +551,8 @@ def test_long_lines_lose_the_least_important_first() -> None:
         if self.learn.another_rather_long_name > self.a_rather_long_name_of_its_own * self.a_factor:
             raise CancelFit
 
-    assert (
-        line(handler)
-        == (
-            "raises CancelFit if learn.another_rather_long_name > self …; "
-            "sets learn.another_rather_long_name, learn.yet_another_rather_long_name; …"
-        )
-        or len(line(handler)) <= LONGEST
+    assert line(handler) == (
+        "raises CancelFit if learn.another_rather_long_name > self.a_rather_long_name_of_its_own * learn.a_factor; …"
     )
 
 
@@ -576,6 +569,9 @@ def test_lambdas_partials_and_functions_that_are_bound() -> None:
     def given(how, cb):
         cb.learn.n = how
 
+    def named(cb, how):
+        cb.learn.n = how
+
     def none():
         print("x")
 
@@ -586,7 +582,7 @@ def test_lambdas_partials_and_functions_that_are_bound() -> None:
 
     assert line(lambda cb: cb.learn.save("x")) == "calls learn.save('x')"
     assert line(functools.partial(given, 3), Plain) == "sets learn.n = 3"
-    assert line(functools.partial(given, how=None), Plain) == "sets learn.n = None"
+    assert line(functools.partial(named, how=None), Plain) == "sets learn.n = None"
     assert line(functools.partial(given, 3, Plain()), Plain) == "sets learn.n = 3"
     assert line(functools.partial(Other().handler, Plain()), Plain) == "sets learn.y = 2"
     assert line(Plain().handler, Plain) == "sets learn.a = 1"

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree.ElementTree import Element
 
 import pytest
 
 from loopscope.errors import UnknownChoice
-from loopscope.model import Place, Raise, Repeat
+from loopscope.model import Catch, Event, Place, Raise, Repeat, Scope
 from loopscope.render import FORMATS, SUFFIXES, Options, render
 from loopscope.render import phrases as say
 from loopscope.views import Landing, Row, view
@@ -64,7 +64,9 @@ def test_no_line_ends_in_a_blank(format: str) -> None:
 
 def test_an_unknown_format_names_the_known_ones() -> None:
     """A misspelt format is an error that says what is accepted and what was probably meant."""
-    expected = "unknown format 'markdwon'. Did you mean 'markdown'? Accepted: tree, text, article, markdown, json, html."
+    expected = (
+        "unknown format 'markdwon'. Did you mean 'markdown'? Accepted: tree, text, article, markdown, json, html."
+    )
     with pytest.raises(UnknownChoice) as raised:
         render("markdwon", view(fit()))
     assert str(raised.value) == expected
@@ -266,3 +268,27 @@ def test_a_raise_says_whether_when_and_where_it_lands() -> None:
     ]
     assert list(say.remarks(row, event, loop)) == said
     assert list(say.remarks(row, event, loop, verbose=True)) == [*said, "may raise ValueError"]
+
+
+@pytest.mark.parametrize(
+    ("then", "always", "expected"),
+    [
+        ("exit", False, "then after_fit"),
+        ("exit", True, "then after_fit"),
+        ("raise", False, "then on outwards"),
+        ("raise", True, "then after_fit, then on outwards"),
+    ],
+)
+def test_what_follows_an_exception(then: Literal["exit", "raise"], always: bool, expected: str) -> None:
+    """After a catch comes the scope's exit; one that raises again skips it, unless it runs whatever happens."""
+    catch = Catch(("CancelFitException",), (Event("after_cancel_fit"),), then)
+    scope = Scope("fit", (Event("before_fit"),), catches=(catch,), exit=(Event("after_fit"),), always=always)
+    rows = view(replace(fit(), root=Scope("fit", (scope,)))).root.children[0].children
+    assert say.onwards(rows[1], rows) == expected
+
+
+def test_an_exit_that_runs_whatever_happens_is_shown() -> None:
+    """A `finally` that catches nothing is shown as what it fires before the exception goes on."""
+    scope = Scope("context", (Event("before_fit"),), exit=(Event("after_epoch"), Event("after_fit")), always=True)
+    shown = render("text", view(replace(fit(), root=Scope("validate", (scope,)))))
+    assert "\n  on any exception: after_epoch, after_fit, then on outwards\n" in shown

@@ -46,14 +46,14 @@ def shown(format: str, loop: Loop, verbose: bool) -> str:
 
 
 def told(format: str, before: str, after: str, verbose: bool) -> tuple[str, str, Callable[[str], str]]:
-    """Return the output with odd texts, the one with harmless ones, and what makes the second from the first's words."""
+    """Return the output with odd texts, the one with harmless ones, and what puts the odd into the harmless."""
     odd, end = say.plain(before), say.plain(after)
     with_odd = shown(format, around(odd, end), verbose)
     harmless = shown(format, around("Xhead", "Xtail"), verbose)
     return with_odd, harmless, lambda text: text.replace("Xhead", odd).replace("Xtail", end)
 
 
-# -- Markdown -----------------------------------------------------------------------------------------------------------
+# -- Markdown --------------------------------------------------------------------------------------------------------
 
 
 def tokens(markdown: str) -> Iterator[tuple[str, str]]:
@@ -119,7 +119,7 @@ def test_html_has_no_script_and_loads_nothing() -> None:
     assert "url(" not in shown("html", fit(), True)
 
 
-# -- terminal ------------------------------------------------------------------------------------------------------------
+# -- terminal --------------------------------------------------------------------------------------------------------
 
 
 @given(before=ODD, after=ODD, width=st.integers(24, 200), verbose=st.booleans())

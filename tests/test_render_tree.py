@@ -25,7 +25,9 @@ def printed(loop: Loop, encoding: str, width: int = 80) -> str:
     """What a stream of that encoding gets from rich."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
-    Console(file=stream, width=width, force_jupyter=False, _environ={}).print(renderable(view(loop), Options(here=HERE)))
+    Console(file=stream, width=width, force_jupyter=False, _environ={}).print(
+        renderable(view(loop), Options(here=HERE))
+    )
     stream.flush()
     return raw.getvalue().decode(encoding)
 
@@ -45,8 +47,9 @@ def test_colours_change_no_text() -> None:
 
 def test_ones_own_callback_stands_out() -> None:
     """The name of one's own callback is in bold magenta, one that never runs is struck through."""
-    assert "\x1b[1;35m★ Mine\x1b[0m" in drawn(fit(), width=80, color=True).replace("★ \x1b[0m\x1b[1;35m", "★ ")
-    assert "\x1b[2;9mTrainEval\x1b[0m" in drawn(fit(), width=80, color=True)
+    coloured = drawn(fit(), width=80, color=True)
+    assert "\x1b[1;35m★ \x1b[0m\x1b[1;35mMine\x1b[0m" in coloured
+    assert "\x1b[2;9mTrainEval\x1b[0m" in coloured
 
 
 def test_a_loop_without_anything_odd_needs_no_legend() -> None:

@@ -82,7 +82,9 @@ same, again = (lambda: 1), (lambda: 1)
 def text(function: object) -> str | None:
     """The source of a function as `ast` writes it, or None."""
     found = syntax(function)
-    return None if found is None else ast.unparse(found.node)
+    if found is None:
+        return None
+    return ast.unparse(found.node).replace("lambda :", "lambda:")  # Python 3.10 writes the space
 
 
 def line(start: str) -> int:
@@ -109,7 +111,7 @@ def test_doc_is_the_function_s_own() -> None:
     """A docstring is read when asked, stripped, and not inherited from the method that is overridden."""
     assert doc(Base.handler) == "Says what it does."
     assert doc(Base().handler) == "Says what it does."
-    assert doc(Base.plain) == "Adds one.\n\n        And says more."
+    assert doc(Base.plain) == "Adds one.\n\nAnd says more."
     assert doc(Silent.handler) is None
     assert doc(wrapped) == "Wrapped twice."
     assert doc(vars(Base)["plain"]) == doc(Base.plain)

@@ -1,4 +1,4 @@
-"""The tree of rows: what runs always, conditionally or never, where an exception lands, where one's own callbacks stand."""
+"""The tree of rows: what runs always, conditionally or never, where exceptions land, where one’s own stand."""
 
 from __future__ import annotations
 
@@ -126,10 +126,12 @@ def test_a_swallowed_exception_ends_only_its_event() -> None:
 
 def test_an_exit_that_runs_whatever_happens_is_said() -> None:
     """A scope left through a `finally` has a row for the exceptions that pass through it."""
-    rows = tree(loop(Scope("context", (Step("validate"),), exit=(Event("after_fit"),), always=True))).children[0].children
+    rows = (
+        tree(loop(Scope("context", (Step("validate"),), exit=(Event("after_fit"),), always=True))).children[0].children
+    )
     assert [(row.kind, row.name, row.status, row.text) for row in rows] == [
         ("step", "validate", "always", ""),
-        ("cancel", "any exception", "conditional", "raise"),
+        ("cancel", "any exception", "conditional", "exit, raise"),
         ("event", "after_fit", "always", ""),
     ]
 
@@ -156,7 +158,8 @@ def test_an_exception_lands_in_the_innermost_scope_that_catches_it(event: str, s
 
 def test_ones_own_callback_has_neighbours_among_those_that_run() -> None:
     """A callback that is skipped is no neighbour; one's own that never runs has those that it would have."""
-    assert [(one.path[-2:], one.row.handler and one.row.handler.event, one.row.neighbours) for one in landed(tree(fit()))] == [
+    own = landed(tree(fit()))
+    assert [(one.path[-2:], one.row.handler and one.row.handler.event, one.row.neighbours) for one in own] == [
         (("fit",), "before_fit", Neighbours("TrainEval", "Recorder")),
         (("train", "batch"), "after_loss", Neighbours(None, None)),
         (("train", "batch"), "after_cancel_batch", Neighbours(None, None)),

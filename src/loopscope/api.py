@@ -182,7 +182,8 @@ class LoopMap:
     def _print(self, verbose: bool, file: TextIO | None) -> None:
         from rich.console import Console
 
-        Console(file=file, highlight=False, force_jupyter=False).print(self._drawn(verbose))
+        terminal = False if _in_notebook() else None  # a kernel sets FORCE_COLOR, which is not meant for files
+        Console(file=file, highlight=False, force_jupyter=False, force_terminal=terminal).print(self._drawn(verbose))
 
 
 def _normal(row: Row) -> list[Row]:

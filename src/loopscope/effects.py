@@ -24,8 +24,8 @@ from loopscope.source import FunctionNode, syntax, unwrap
 Kind = Literal["reads", "writes", "calls", "raises", "deletes"]
 On = Literal["callback", "learner", "model", "optimizer", "loss", "data", "outside"]
 
-LONGEST = 110
-"""Characters that a summary may have."""
+LONGEST, ROOM = 110, 120
+"""Characters that a summary may have; and where one more thing that is done to the loop can be named that way."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +48,13 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One thing that a function does: `Effect("writes", "learner", "learn.training", "True", "", True)`.
+    """One thing that a function does: `Effect("writes", "learner", "learn.training", "True", "", True, "=")`.
 
     `on` says whose `target` is, "outside" being all that is neither the callback's nor the loop's: files, output,
-    loggers, global state. `value` is the source of what is assigned, or `""` where that is long; `how` is the operator
-    of an assignment (`"="`, `"+="`), the name of a method that changes its object (`"append"`), or `"assert"`.
-    `when` is the condition under which it happens, `""` if there is none; `certain` says that every run of the
-    function gets there, unless an error ends it.
+    loggers, global state. An exception that steers the loop is the learner's, an error the callback's. `value` is the
+    source of what is assigned, or `""` where that is long; `how` is the operator of an assignment (`"="`, `"+="`), the
+    name of a method that changes its object (`"append"`), or `"assert"`. `when` is the condition under which it
+    happens, `""` if there is none; `certain` says that every run of the function gets there, unless an error ends it.
     """
 
     kind: Kind
@@ -152,6 +152,7 @@ class Frame:
     env: dict[str, Thing]
     cls: type | None
     returns: list[Thing] = field(default_factory=list)
+    caught: str = "Exception"
 
 
 Exit: TypeAlias = "ast.expr | Literal[True] | None"
@@ -632,7 +633,7 @@ class Reading:
         raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
         for part in node.exc.args if isinstance(node.exc, ast.Call) else ():
             self.visit(part, frame, path)
-        name = "the same error again" if raised is None else _unparsed(raised).rpartition(".")[2]
+        name = frame.caught if raised is None else _unparsed(raised).rpartition(".")[2]
         if name.isidentifier() and name in frame.env:
             name = frame.env[name].text or name
         kept = tuple(c for c in path.conditions if getattr(c, "guard", None) != name)
@@ -716,7 +717,9 @@ class Reading:
             if handler.name is not None:
                 frame.env[handler.name] = Thing(text=" or ".join(names) or "Exception")
             on = f"on {' or '.join(names)}" if names and "Exception" not in names else "on an error"
+            outer, frame.caught = frame.caught, " or ".join(names) or "Exception"
             self.block(handler.body, frame, path.inside(on))
+            frame.caught = outer
         if left is None:
             left = self.block(node.orelse, frame, path)
         last = self.block(node.finalbody, frame, path)
@@ -1508,9 +1511,7 @@ def _is_error(name: str) -> bool:
     """Return whether an exception is one of Python's own: a mistake, not a way to steer the loop."""
     found = vars(builtins).get(name)
     steers = ("KeyboardInterrupt", "SystemExit", "StopIteration", "GeneratorExit")
-    return name == "the same error again" or (
-        isinstance(found, type) and issubclass(found, BaseException) and name not in steers
-    )
+    return isinstance(found, type) and issubclass(found, BaseException) and name not in steers
 
 
 def _steers(effect: Effect) -> bool:
@@ -1600,7 +1601,9 @@ def _unparsed(node: ast.AST) -> str:
 
 
 def _each(target: ast.expr, over: ast.expr) -> str:
-    return f"for {_bare(_unparsed(target), target)} in {_cut(_unparsed(over), 48)}"
+    text = _unparsed(over)
+    choice = isinstance(over, ast.IfExp) or (isinstance(over, ast.Name) and " if " in text and text[:1] not in "[{(")
+    return f"for {_bare(_unparsed(target), target)} in {_cut(f'({text})' if choice else text, 64)}"
 
 
 def _bare(text: str, node: ast.AST) -> str:
@@ -1630,16 +1633,22 @@ class Clause:
     conditions: tuple[str, ...] = ()
     each: str = ""
 
-    def text(self, level: int) -> str:
-        """Return it as text; the higher the level, the more is left out."""
+    def text(self, level: int) -> tuple[str, str]:
+        """Return it as text, and its condition as text; the higher the level, the more is left out."""
         parts = list(dict.fromkeys(forms[min(level, 2)] for forms in self.parts))
-        most = (9, 4, 3, 1)[level]
+        most, longest, longest_each = _LIMITS[level]
         if len(parts) > most:
             parts = [*parts[:most], "…"]
-        longest = (90, 60, 40, 24)[level]
         when = f"if {_cut(' and '.join(self.conditions), longest)}" if self.conditions else ""
-        return " ".join(filter(None, (self.verb, ", ".join(parts), when, _cut(self.each, longest))))
+        return f"{self.verb} {', '.join(parts)}", " ".join(filter(None, (when, _cut(self.each, longest_each))))
 
+    @property
+    def path(self) -> tuple[tuple[str, ...], str]:
+        return self.conditions, self.each
+
+
+_LIMITS = ((9, 90, 90), (4, 60, 64), (3, 40, 48), (1, 24, 40), (3, 24, 30))
+"""At each level: how many parts a clause names, how long its condition may be, how long what it is repeated for."""
 
 RAISES, LOOPS, CHANGES, TAKES, OUTSIDE, KEEPS, ERRORS, READS = range(8)
 """What a summary says first: exceptions that steer the loop, loops inside this one, what is done to the loop, what is
@@ -1658,9 +1667,9 @@ def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary
     levels = [0] * len(clauses)
     for least, level, first in _SHORTENING:
         for at in reversed(range(len(clauses))):
-            if len(lines.line(levels)) <= LONGEST:
+            if len(lines.line(levels)) <= (ROOM if least == CHANGES and level > 2 else LONGEST):
                 return lines.line(lines.fuller(levels))
-            if clauses[at].rank >= least and (at > 0 or first):
+            if clauses[at].rank >= least and (at == 0 if first is None else at > 0 or first):
                 levels[at] = max(levels[at], level)
     line = lines.line(levels)
     return line if len(line) <= 2 * LONGEST else line[: 2 * LONGEST - 1].rstrip() + "…"
@@ -1673,17 +1682,20 @@ _SHORTENING = (
     (KEEPS, _OUT, False),
     (TAKES, 1, True),
     (CHANGES, 1, True),
-    (TAKES, 2, True),
+    (TAKES, 2, False),
     (TAKES, 3, False),
-    (CHANGES, 2, True),
+    (CHANGES, 2, False),
     (TAKES, _OUT, False),
+    (CHANGES, 2, True),
     (CHANGES, 3, False),
+    (CHANGES, 4, None),
     (CHANGES, _OUT, False),
     (RAISES, 1, True),
     (RAISES, 2, True),
 )
 """How a line that is too long gets shorter, one clause after the other from its end: (from which rank on, to which
-level, the first clause too). A loop inside this one and an exception that steers the loop are never left out."""
+level, the first clause too or, with None, alone). A loop inside this one and an exception that steers the loop are
+never left out."""
 
 
 class Lines:
@@ -1691,28 +1703,32 @@ class Lines:
 
     def __init__(self, start: str, clauses: Sequence[Clause]) -> None:
         self.start, self.clauses = start, clauses
-        self.bare = [replace(c, conditions=(), each="") if c.conditions or c.each else None for c in clauses]
         self.texts: dict[tuple[int, int], tuple[str, str]] = {}
 
     def line(self, levels: Sequence[int]) -> str:
-        said: dict[str, None] = {}
-        for at, level in enumerate(levels):
-            text, bare = self.text(at, level) if level != _OUT else ("…", "…")
-            if bare not in said:  # said already for whatever condition
-                said[text] = None
-        if "…" in said:
-            del said["…"]
-            said["…"] = None
-        return self.start + "; ".join(said)
+        """Join the clauses; neighbours under the same condition say it once, and `…` comes last."""
+        always: set[str] = set()
+        said: list[tuple[Clause, str, str]] = []
+        for at, clause in enumerate(self.clauses):
+            if levels[at] == _OUT:
+                continue
+            text, when = self.text(at, levels[at])
+            if text in always:
+                continue  # under whatever condition, it happens anyway
+            if not when:
+                always.add(text)
+            if said and when and said[-1][0].path == clause.path:
+                _, before, longer = said.pop()
+                text, when = f"{before} and {text}", max(when, longer, key=len)
+            said.append((clause, text, when))
+        texts = list(dict.fromkeys(f"{text} {when}".rstrip() for _, text, when in said))
+        left_out = _OUT in levels and not texts[-1].endswith(", …")
+        return self.start + "; ".join([*texts, "…"] if left_out else texts)
 
     def text(self, at: int, level: int) -> tuple[str, str]:
-        """Return a clause as text, and without its condition."""
-        known = self.texts.get((at, level))
-        if known is None:
-            bare = self.bare[at]
-            text = self.clauses[at].text(level)
-            known = self.texts[at, level] = text, text if bare is None else bare.text(level)
-        return known
+        if (at, level) not in self.texts:
+            self.texts[at, level] = self.clauses[at].text(level)
+        return self.texts[at, level]
 
     def fuller(self, levels: list[int]) -> list[int]:
         """Return levels with those clauses back in, at their shortest, that there is room for."""
@@ -1745,7 +1761,7 @@ def _clauses(found: Sequence[Found], vocabulary: Vocabulary) -> Iterator[Clause]
     calls = {_name(part.effect.target) for _, part in ranked if part.effect.kind == "calls"}
     paths: dict[str, set[Path]] = {}
     for _, part in ranked:
-        paths.setdefault(part.effect.target, set()).add(part.path)
+        paths.setdefault(_chosen(part.effect), set()).add(part.path)
     grouped: dict[tuple[int, str, object], list[Found]] = {}
     for rank, part in ranked:
         item = part.effect
@@ -1754,12 +1770,17 @@ def _clauses(found: Sequence[Found], vocabulary: Vocabulary) -> Iterator[Clause]
         if rank == KEEPS and item.kind == "writes" and part.value.endswith(")") and _name(part.value) in calls:
             grouped.setdefault((rank, "sets", (part.path.texts(), part.path.each)), []).append(replace(part, value=""))
             continue  # its value is seen in what is called
-        choice = item.kind == "raises" or (item.kind == "calls" and not any(p.each for p in paths[item.target]))
-        several = choice and item.how != "assert" and len(paths[item.target]) > 1
-        key = item.target if several else (part.path.texts(), part.path.each)
+        reached = paths[_chosen(item)]
+        choice = item.kind == "raises" or (item.kind == "calls" and not any(path.each for path in reached))
+        several = choice and item.how != "assert" and len(reached) > 1
+        key = _chosen(item) if several else (part.path.texts(), part.path.each)
         grouped.setdefault((rank, _verb(part, vocabulary), key), []).append(part)
     for (rank, verb, _), parts in grouped.items():
         yield Clause(rank, verb, tuple(dict.fromkeys(map(_part, parts))), _either_of(parts), _each_of(parts))
+
+
+def _chosen(item: Effect) -> str:
+    return _name(item.target) if item.kind == "calls" else f"{item.kind} {item.target}"
 
 
 def _either_of(parts: Sequence[Found]) -> tuple[str, ...]:
@@ -1823,8 +1844,10 @@ def _part(found: Found) -> tuple[str, str, str]:
         return forms[0], forms[1], forms[2]
     if item.kind == "calls":
         name = _name(item.target)
-        short = item.target if len(item.target) - len(name) <= 12 else f"{name}(…)"
-        return item.target, short, short
+        first = re.match(r"\('[^']{1,16}', ", item.target[len(name) :])
+        short = f"{name}{first.group()}…)" if first else f"{name}(…)"
+        bare = item.target if len(item.target) - len(name) <= 12 else f"{name}(…)"
+        return item.target, bare if bare == item.target else short, bare
     if item.kind == "writes" and item.how == "=":
         return _assignment(item, _kept(value, 60)), _assignment(item, _kept(value, 28)), item.target
     if item.kind == "writes" and item.how.endswith("="):

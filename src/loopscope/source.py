@@ -9,6 +9,7 @@ import __future__
 
 import ast
 import functools
+import inspect
 import linecache
 import re
 import sys
@@ -105,7 +106,7 @@ def _attribute(holder: object, name: str) -> Any:
 
 
 def _stripped(text: object) -> str | None:
-    return (text.strip() or None) if isinstance(text, str) else None
+    return (inspect.cleandoc(text).strip() or None) if isinstance(text, str) else None
 
 
 def _is_own_doc(inner: object, text: object) -> bool:
@@ -251,7 +252,9 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _constants(code: CodeType) -> set[str]:
-    return {_text(part) for part in code.co_consts if not isinstance(part, CodeType)}
+    """Return a function's literals; without those in which Python 3.10 keeps the qualified names of inner functions."""
+    texts = (_text(part) for part in code.co_consts if not isinstance(part, CodeType))
+    return {text for text in texts if ".<locals>." not in text}
 
 
 def _text(constant: object) -> str:

@@ -40,7 +40,8 @@ class Row:
 
     `kind` says which fields speak: a `scope` has `repeat` and `note`; an `event` has `text` (its description)
     and `landings`; a `step` has `text` (its source line); a `handler` has `handler` and, where it is the
-    reader's own, `neighbours`; a `cancel` is what happens when the exception `name` is raised in its scope.
+    reader's own, `neighbours`; a `cancel` is what happens when the exception `name` is raised in its scope: its
+    `text` says whether then the scope's `exit` follows, the exception goes on (`raise`), or both (`exit, raise`).
     `status` holds along the normal way of the loop, `why` says what it depends on or what prevents it.
     """
 
@@ -173,11 +174,11 @@ class _Walker:
         inside = replace(reach, guards=(*reach.guards, scope))
         rows = [self.node(node, reach) for node in scope.before]
         rows += [self.node(node, inside) for node in scope.body]
-        rows += [self.catch(catch, reach) for catch in scope.catches]
+        rows += [self.catch(catch, scope, reach) for catch in scope.catches]
         if scope.always and not any("*" in catch.exceptions for catch in scope.catches):
             name = f"any {'other ' if scope.catches else ''}exception"
             status: Status = "never" if reach.status == "never" else "conditional"
-            rows.append(Row("cancel", name, status, f"only after {name}", text="raise"))
+            rows.append(Row("cancel", name, status, f"only after {name}", text="exit, raise"))
         flying = self.raised
         if scope.always:
             self.raised = None
@@ -185,21 +186,22 @@ class _Walker:
         self.raised = self.raised or flying
         return rows
 
-    def catch(self, catch: Catch, reach: _Reach) -> Row:
+    def catch(self, catch: Catch, scope: Scope, reach: _Reach) -> Row:
         name = " or ".join("any exception" if e == "*" else e for e in catch.exceptions)
+        then = "exit, raise" if scope.always and catch.then == "raise" else catch.then
         flying = self.raised
         if flying is not None and caught(catch, flying[0]):
             self.raised = flying if catch.then == "raise" else None
             why = f"{flying[1]} raises it"
             children = tuple(self.node(node, replace(reach, why=why)) for node in catch.body)
-            return Row("cancel", name, reach.status, why, text=catch.then, children=children)
+            return Row("cancel", name, reach.status, why, text=then, children=children)
         kept = dict(self.flags)
         self.raised = None
         if reach.status != "never":
             reach = replace(reach, status="conditional", why=f"only after {name}")
         children = tuple(self.node(node, reach) for node in catch.body)
         self.raised, self.flags = flying, kept
-        return Row("cancel", name, reach.status, reach.why, text=catch.then, children=children)
+        return Row("cancel", name, reach.status, reach.why, text=then, children=children)
 
     def event(self, event: Event, reach: _Reach) -> Row:
         rows: list[Row] = []

@@ -17,14 +17,15 @@ from loopscope.views import View, landed
 
 STYLE = """
 .loopscope { font: 13px/1.5 system-ui, sans-serif; max-width: 72em; }
-.loopscope ul, .loopscope ol { list-style: none; margin: 0 0 0 .45em; padding: 0 0 0 1em; }
+.loopscope ul, .loopscope ol, .loopscope li { list-style: none !important; }
+.loopscope ul, .loopscope ol { margin: 0 0 0 .45em !important; padding: 0 0 0 1em !important; }
 .loopscope ul { border-left: 1px solid rgba(128, 128, 128, .35); }
-.loopscope > ul { border: 0; margin: 0; padding: 0; }
-.loopscope li { margin: 0; padding: 0; }
-.loopscope p { margin: 0 0 .3em; }
-.loopscope summary { cursor: pointer; display: list-item; }
-.loopscope .event > details > ol { margin: .1em 0 .5em .45em; }
+.loopscope > ul { border: 0; margin: 0 !important; padding: 0 !important; }
+.loopscope li { margin: 0 !important; padding: 0; }
 .loopscope li.flat { padding-left: 1em; }
+.loopscope p { margin: 0 0 .3em !important; }
+.loopscope summary { cursor: pointer; display: list-item; }
+.loopscope .event > details > ol { margin: .1em 0 .5em .45em !important; }
 .loopscope code { font: 12px/1.4 ui-monospace, monospace; background: none; color: inherit; padding: 0; }
 .loopscope small, .loopscope .idle > details > summary > b { opacity: .7; font-size: 12px; font-weight: normal; }
 .loopscope s { opacity: .6; }
@@ -36,6 +37,7 @@ STYLE = """
 .loopscope abbr { text-decoration: underline dotted; cursor: help; }
 .loopscope .about { display: block; padding-left: 1em; }
 """
+"""Colours of middling brightness, for light and dark hosts alike; `!important` where notebooks style every list."""
 
 
 def render(view: View, options: Options) -> str:

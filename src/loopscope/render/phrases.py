@@ -99,7 +99,9 @@ def _lands(raise_: Raise, event: Row, loop: Loop) -> str:
         return ": dropped without a word, the handlers after it are left out"
     for landing in event.landings:
         if landing.exception == raise_.exception:
-            return f": caught by {plain(landing.scope)}" if landing.scope else ": nothing catches it there, the run ends"
+            return (
+                f": caught by {plain(landing.scope)}" if landing.scope else ": nothing catches it there, the run ends"
+            )
     return ""
 
 
@@ -156,16 +158,17 @@ def mine(landed: Landed) -> str:
 
 
 def inside(landed: Landed) -> str:
-    """Return the innermost scopes around a place, which tell it from others: `train > batch`."""
-    return plain(" > ".join(landed.path[-2:]))
+    """Return the scopes around a place, without the outermost where there are many: `train > batch`."""
+    return plain(" > ".join(landed.path[2:] if len(landed.path) > 3 else landed.path))
 
 
 def onwards(row: Row, siblings: Sequence[Row]) -> str:
-    """Return what follows a caught exception: `then after_batch`; `row` is one of `siblings`."""
+    """Return what follows once an exception has been caught: `then after_batch`; `row` is one of `siblings`."""
     at = next(i for i, other in enumerate(siblings) if other is row)
-    after = ", ".join(plain(other.name) for other in siblings[at + 1 :] if other.kind == "event")
-    out = "on outwards" if row.text == "raise" else ""
-    return " and ".join(filter(None, [f"then {after}" if after else "", out]))
+    after = [plain(other.name) for other in siblings[at + 1 :] if other.kind == "event" and "exit" in row.text]
+    parts = [", ".join(after)] if after else []
+    parts += ["on outwards"] if "raise" in row.text else []
+    return ("then " if row.children and parts else "") + ", then ".join(parts)
 
 
 def groups(rows: Sequence[Row]) -> Iterator[tuple[Row, ...]]:
