@@ -254,6 +254,18 @@ def test_ones_own_callback_is_marked_with_its_neighbours():
     assert the(loop, "Mine", "after_batch").origin == "cbs"
 
 
+def test_ones_own_callback_that_nothing_calls_is_said_to_be_unheard():
+    """fastai ignores a misspelt or an old event name without a word; the map has one, with the name that was meant."""
+
+    class Old(Callback):
+        def befor_batch(self):
+            pass
+
+    (note,) = adapter.describe(learner(), "fit", cbs=Old).notes
+    said = "nothing in this run calls Old: it handles none of the events that fire"
+    assert note == f"{said}: befor_batch (did you mean before_batch?)"
+
+
 def test_callbacks_are_marked_also_where_the_call_takes_none():
     """lr_find has no `cbs=`: one's own stand as if they had been added to the learner."""
     loop = adapter.describe(learner(), "lr_find", cbs=cb.GradientClip())

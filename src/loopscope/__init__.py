@@ -1,7 +1,7 @@
 """What a callback-driven training loop will run: every scope, event and handler, in true order, before the first batch.
 
 >>> import loopscope
->>> print(loopscope.show(learn, run="fit_one_cycle", epochs=3))  # doctest: +SKIP
+>>> loopscope.show(learn, "fit_one_cycle", epochs=3)  # doctest: +SKIP
 
 Constraint: importing this costs a few milliseconds and imports neither a framework nor numpy, rich or click; the names
 below are imported when they are first used (PEP 562).

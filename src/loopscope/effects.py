@@ -177,10 +177,15 @@ class Path:
         return Path(self.conditions, (*self.each, each), False)
 
     def texts(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_joined(condition, len(self.conditions)) for condition in self.conditions))
+        return _texts(self.conditions)
 
     def text(self) -> str:
         return " ".join(filter(None, (" and ".join(self.texts()), *self.each)))
+
+
+@lru_cache(maxsize=1024)
+def _texts(conditions: tuple[ast.expr, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_joined(condition, len(conditions)) for condition in conditions))
 
 
 def _joined(condition: ast.expr, of: int) -> str:
@@ -503,6 +508,10 @@ class Found:
     path: Path
     value: str = ""
     taken: bool = False
+
+
+MOST_STEPS = 10_000
+"""Expressions that are read for one handler, helpers included: ten times those of fastai's longest; about 0.2 s."""
 
 
 class Reading:
@@ -859,7 +868,7 @@ class Reading:
         attributes, of which only the whole is a read.
         """
         self.steps += 1
-        if self.steps > 200_000:
+        if self.steps > MOST_STEPS:
             self.complete = False
             return Thing()
         if isinstance(node, ast.Constant):
@@ -1663,7 +1672,8 @@ def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary
     if not clauses:
         return "does nothing" if complete else ""
     start, clauses = _shared(clauses)
-    lines = Lines(start, clauses)
+    lines = Lines(start, clauses[:MOST_CLAUSES], len(clauses) > MOST_CLAUSES)
+    clauses = clauses[:MOST_CLAUSES]
     levels = [0] * len(clauses)
     for least, level, first in _SHORTENING:
         for at in reversed(range(len(clauses))):
@@ -1675,7 +1685,7 @@ def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary
     return line if len(line) <= 2 * LONGEST else line[: 2 * LONGEST - 1].rstrip() + "…"
 
 
-_OUT = 9
+_OUT, MOST_CLAUSES = 9, 24
 _SHORTENING = (
     (KEEPS, 1, True),
     (KEEPS, 2, True),
@@ -1701,8 +1711,8 @@ never left out."""
 class Lines:
     """The ways to write down some clauses, each clause at a level; a text is made only once."""
 
-    def __init__(self, start: str, clauses: Sequence[Clause]) -> None:
-        self.start, self.clauses = start, clauses
+    def __init__(self, start: str, clauses: Sequence[Clause], more: bool) -> None:
+        self.start, self.clauses, self.more = start, clauses, more
         self.texts: dict[tuple[int, int], tuple[str, str]] = {}
 
     def line(self, levels: Sequence[int]) -> str:
@@ -1722,7 +1732,7 @@ class Lines:
                 text, when = f"{before} and {text}", max(when, longer, key=len)
             said.append((clause, text, when))
         texts = list(dict.fromkeys(f"{text} {when}".rstrip() for _, text, when in said))
-        left_out = _OUT in levels and not texts[-1].endswith(", …")
+        left_out = (self.more or _OUT in levels) and not texts[-1].endswith(", …")
         return self.start + "; ".join([*texts, "…"] if left_out else texts)
 
     def text(self, at: int, level: int) -> tuple[str, str]:

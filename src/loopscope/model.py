@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 Trust = Literal["declared", "inferred", "observed"]
 """Where a fact comes from: said by its author, read from source without running it, or seen in a run."""
 
-Flags: TypeAlias = Mapping[str, "bool | None"]
+Flags: TypeAlias = Mapping[str, bool | None]
 """What is known of each flag: True, False, or None when only the run decides. A missing name means None."""
 
 

@@ -244,7 +244,7 @@ class Reader:
             return inner
         first, last = self.read(enter, {}), self.read(leave, {})
         place = next((node.place for node in first if node.place), None)
-        return (Scope("context", inner, before=first, exit=last, always=True, place=place),)
+        return (Scope("with learn", inner, before=first, exit=last, always=True, place=place),)
 
     def assign(self, stmt: ast.Assign | ast.AnnAssign | ast.AugAssign, frame: Frame) -> None:
         targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping
-from types import UnionType
+from types import SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from loopscope import model
@@ -63,6 +63,8 @@ def encode(value: Any) -> Any:
 
 def decode(value: Any, wanted: Any) -> Any:
     """Return what `encode` made into `value`, as an instance of the type `wanted`."""
+    if isinstance(wanted, str):
+        wanted = _named(wanted)
     origin, arguments = get_origin(wanted), get_args(wanted)
     if origin in (Union, UnionType):
         return None if value is None else decode(value, _chosen(value, arguments))
@@ -85,6 +87,12 @@ def _made(value: Any, wanted: type) -> Any:
     if wanted in NAMES and value["kind"] != NAMES[wanted]:
         raise TypeError(f"{value['kind']!r} is no {NAMES[wanted]}")
     return wanted(**{name: decode(value[name], kind) for name, kind in _fields(wanted).items()})
+
+
+@functools.cache
+def _named(text: str) -> Any:
+    """Return the type that stands in quotes inside another one; Python 3.10 leaves it to us, drop this with 3.10."""
+    return get_type_hints(SimpleNamespace(__annotations__={"it": text}), vars(model))["it"]
 
 
 @functools.cache

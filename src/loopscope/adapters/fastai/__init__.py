@@ -23,7 +23,7 @@ from loopscope.adapters import collector_paused
 from loopscope.adapters.fastai.binding import SKIPPED, Member, bind
 from loopscope.adapters.fastai.dialect import FastaiDialect
 from loopscope.adapters.fastai.events import describe as describe_events
-from loopscope.adapters.fastai.notes import fired, notes
+from loopscope.adapters.fastai.notes import fired, notes, unheard
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
 from loopscope.evaluate import Built, Evaluator, Known, Method, Several, Value
 from loopscope.model import Loop, Node, Repeat, Scope
@@ -111,7 +111,7 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
         cancels=tuple(_ex_docs),
         swallowed=("StopIteration",),
         outline=tuple(fastai.learner._loop),
-        notes=tuple(notes(obj, reader, dialect, binding, root)),
+        notes=(*notes(obj, reader, dialect, binding, root), *unheard(members, binding, root)),
         versions={"fastai": fastai.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 
 from fastai.callback.core import event
 from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner
 
+from loopscope.adapters.fastai.binding import Member
 from loopscope.adapters.fastai.dialect import FastaiDialect
 from loopscope.evaluate import Built, Known, Unknown
 from loopscope.model import Binding, Event, Node, Scope
@@ -60,6 +62,26 @@ def notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bindi
     for value in dialect.added:
         if isinstance(value, Built) and issubclass(value.cls, LRFinder):
             yield _end_of_lr_find(value, _batches(dialect, learn))
+
+
+def unheard(members: Iterable[Member], binding: Binding, root: Scope) -> Iterator[str]:
+    """Yield a note for each callback of one's own that nothing in this run calls: fastai ignores misspelt events."""
+    events = set(fired(root))
+    heard = {handler.id for name in events for handler in binding.at(name)}
+    for member in members:
+        if member.mine and member.id not in heard:
+            near = ", ".join(_near_misses(member.cls, events))
+            yield (
+                f"nothing in this run calls {member.cls.__name__}: it handles none of the events that fire"
+                f"{': ' if near else ''}{near}"
+            )
+
+
+def _near_misses(cls: type, events: Iterable[str]) -> Iterator[str]:
+    for name, method in vars(cls).items():
+        match = get_close_matches(name, list(events), 1) if callable(method) and not name.startswith("_") else []
+        if match:
+            yield f"{name} (did you mean {match[0]}?)"
 
 
 def _batches(dialect: FastaiDialect, learn: Learner) -> int | None:
