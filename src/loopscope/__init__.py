@@ -35,5 +35,8 @@ if not TYPE_CHECKING:  # to a type checker, a misspelt name stays an error
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+        from loopscope import collector
+
+        with collector.paused():
+            value = globals()[name] = getattr(import_module(_HOME[name]), name)
         return value

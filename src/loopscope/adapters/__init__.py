@@ -6,15 +6,14 @@ Constraint: what must be known before a framework is imported (which calls train
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Protocol, cast
 
+from loopscope import collector
 from loopscope.errors import UnknownObject
 from loopscope.model import Loop
 
@@ -65,22 +64,6 @@ class Adapter(Protocol):
         """Return the loop of one real call, its arguments by parameter name; `cbs` are added and marked."""
 
 
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep Python's garbage collector from running meanwhile, and leave it as it was.
-
-    The first description in a process makes some 100,000 syntax nodes, none of them garbage; walking torch's heap for
-    each few hundred of them took two thirds of its time (about 300 ms with, 110 ms without).
-    """
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
-
-
 def find(obj: object) -> Adapter:
     """Return the adapter that knows `obj`; only frameworks that are already imported are asked.
 
@@ -89,7 +72,8 @@ def find(obj: object) -> Adapter:
     for known in (TABLE, third_parties()):
         for root in known:
             if root in sys.modules:
-                adapter = cast(Adapter, importlib.import_module(known[root]))
+                with collector.paused():
+                    adapter = cast(Adapter, importlib.import_module(known[root]))
                 if adapter.accepts(obj):
                     return adapter
     raise UnknownObject(_unknown(obj, list({**TABLE, **third_parties()})))

@@ -19,7 +19,7 @@ import torch
 from fastai.callback.core import Callback, _events, _ex_docs
 from fastai.learner import Learner, SkipToEpoch
 
-from loopscope.adapters import collector_paused
+from loopscope import collector
 from loopscope.adapters.fastai.binding import SKIPPED, Member, bind
 from loopscope.adapters.fastai.dialect import FastaiDialect
 from loopscope.adapters.fastai.events import describe as describe_events
@@ -74,7 +74,7 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
     `cbs` are further callbacks, marked as one's own: they are passed on by `cbs=` where the call takes it, else
     they stand as if they had been added to the learner first.
     """
-    with collector_paused():
+    with collector.paused():
         return _described(obj, method, arguments, cbs)
 
 
