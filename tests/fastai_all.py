@@ -43,7 +43,7 @@ _KEPT: list[object] = []
 def callbacks() -> tuple[type, ...]:
     """Return fastai's own subclasses of `Callback`, sorted by module and name."""
     core = importlib.import_module("fastai.callback.core")
-    _declare_operators()
+    declare_operators()
     with stubs(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what fastai's modules import
         for name in MODULES:
@@ -101,7 +101,7 @@ def _installed(name: str) -> bool:
         return False
 
 
-def _declare_operators() -> None:
+def declare_operators() -> None:
     """Declare torchvision's operators where its compiled part does not load: importing it registers shapes for them."""
     import torch
 

@@ -256,7 +256,7 @@ def vision() -> Learner:
 
     from tests import fastai_all
 
-    fastai_all._declare_operators()
+    fastai_all.declare_operators()
     from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, RandomSplitter, vision_learner
 
     def small(pretrained: bool = False, **_: Any) -> nn.Module:
