@@ -241,7 +241,7 @@ def test_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "loop.json").read_text().startswith("fit(epochs=3, lr=0.2)")
     status, _, err = command("show", "-o", "loop.xyz", script, cwd=tmp_path)
     assert status == 2
-    assert err.startswith("Error: the name loop.xyz does not tell the format. Add --format (tree, text, ")
+    assert err.startswith("Error: the name loop.xyz does not tell the format. Known: .txt (text), ")
 
 
 def test_a_file_in_a_folder_that_the_script_leaves(tmp_path: Path) -> None:

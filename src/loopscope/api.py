@@ -22,7 +22,6 @@ from loopscope.views import Landed, Row, View, landed, view
 
 __all__ = [
     "FORMATS",
-    "SUFFIXES",
     "Call",
     "LoopMap",
     "Program",
@@ -30,6 +29,7 @@ __all__ = [
     "called",
     "event_docs",
     "first_fit",
+    "format_of",
     "inspect",
     "raised_by_program",
     "show",
@@ -144,7 +144,7 @@ class LoopMap:
 
         Raises `LoopscopeError` if the file exists, unless `force`.
         """
-        text = self.render(format or _format_of(Path(path)), verbose=verbose)
+        text = self.render(format or format_of(Path(path), f"save({os.fspath(path)!r}, format=...)"), verbose=verbose)
         try:
             with open(path, "wb" if force else "xb") as file:
                 file.write(text.encode())
@@ -199,12 +199,16 @@ def _options(verbose: bool) -> Options:
         return Options(verbose=verbose)
 
 
-def _format_of(path: Path) -> str:
+def format_of(path: Path, or_say: str) -> str:
+    """Return the format that the suffix of `path` stands for; `or_say` tells how else to name one.
+
+    Raises `LoopscopeError` for another suffix.
+    """
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(f"{suffix} ({format})" for suffix, format in SUFFIXES.items())
         raise LoopscopeError(
             f"the name {path.name} does not tell the format. Known: {known}; "
-            f"or say it: save({str(path)!r}, format=...) with one of {', '.join(FORMATS)}."
+            f"or say it: {or_say} with one of {', '.join(FORMATS)}."
         )
     return SUFFIXES[path.suffix.lower()]
 

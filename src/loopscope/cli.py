@@ -19,7 +19,7 @@ from typing import NoReturn, TextIO
 import click
 
 from loopscope import __version__, api
-from loopscope.api import FORMATS, SUFFIXES, Call, Program, Spec, first_fit, raised_by_program
+from loopscope.api import FORMATS, Call, Program, Spec, first_fit, raised_by_program
 from loopscope.errors import LoopscopeError
 
 DEMO = Path(__file__).parent / "demos" / "fastai_learner.py"
@@ -123,7 +123,7 @@ class Output:
             raise LoopscopeError(f"there is no folder {path.parent}. Make it first: mkdir -p {path.parent}")
         if path.exists() and not force:
             raise LoopscopeError(_exists(file))
-        return cls(format or _format_of(path), path, force, verbose)
+        return cls(format or api.format_of(path, "--format"), path, force, verbose)
 
     def write(self, shown: api.LoopMap, stdout: TextIO) -> None:
         if self.file is None:
@@ -139,16 +139,6 @@ class Output:
 
 def _exists(file: str) -> str:
     return f"{file} exists already. Add --force to overwrite it, or give -o another file."
-
-
-def _format_of(path: Path) -> str:
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(f"{suffix} ({name})" for suffix, name in SUFFIXES.items())
-        raise LoopscopeError(
-            f"the name {path.name} does not tell the format. Add --format ({', '.join(FORMATS)}), "
-            f"or give -o a name that ends in {known}."
-        )
-    return SUFFIXES[path.suffix.lower()]
 
 
 @loopscope.command(cls=ScriptCommand, context_settings={**HELP, "allow_interspersed_args": False})
