@@ -14,7 +14,7 @@ import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FunctionType, MethodType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from loopscope.model import Need, Node
@@ -45,11 +45,12 @@ class Itself:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A function of the object; `owner` is the class that holds it, `first` the arguments bound before the call's."""
+    """A function of the object; `owner` is the class that holds it, `first` and `words` what is bound before."""
 
     function: Callable[..., Any]
     owner: type | None
     first: tuple[Value, ...] = (Itself(),)
+    words: tuple[tuple[str, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,15 @@ class Entering:
     wrap: Callable[[Reader, tuple[Node, ...]], tuple[Node, ...]]
 
 
-Value = Unknown | Known | Itself | Method | Built | Several | Entering
+@dataclass(frozen=True, slots=True, eq=False)
+class Local:
+    """A lambda or a function defined inside a method, with the names around it."""
+
+    node: ast.Lambda | ast.FunctionDef
+    frame: Frame
+
+
+Value = Unknown | Known | Itself | Method | Built | Several | Entering | Local
 
 
 class Dialect(Protocol):
@@ -108,8 +117,14 @@ class Dialect(Protocol):
     def flag(self, text: str) -> tuple[str, str] | None:
         """Return the flag of a condition as written, and its words: `("training", "while training")`; or None."""
 
+    def is_dispatch(self, name: str) -> bool:
+        """Return whether calling the object's method `name` fires an event, as calling the object does."""
+
     def wraps(self, function: FunctionType) -> bool:
         """Return whether `function` only puts events around what another method hands to it."""
+
+    def is_loop_method(self, name: str) -> bool:
+        """Return whether the framework's own method of that name is a part of its loop."""
 
     def is_own(self, function: FunctionType) -> bool:
         """Return whether `function` is the framework's own, not an override or a patch."""
@@ -138,8 +153,11 @@ class Evaluator:
         """Return the method that `self.<name>` (or, with `after`, `super().<name>`) really is."""
         if after is None:
             own = vars(self.subject).get(name)
-            if callable(own) and unwrap(own) is not None and not isinstance(own, type):
-                return Method(own, None, self.bound(own))
+            if callable(own) and not isinstance(own, type):
+                if unwrap(own) is not None:
+                    return Method(own, None, self.bound(own), _words(own))
+                if isinstance(vars(type(own)).get("__call__"), FunctionType):
+                    return Method(vars(type(own))["__call__"], None, (Known(own),))
         classes = type(self.subject).__mro__
         if after is not None and after in classes:
             classes = classes[classes.index(after) + 1 :]
@@ -165,19 +183,24 @@ class Evaluator:
             given = ()
         return tuple(Itself() if one is self.subject else Known(one) for one in given)
 
-    def arguments(self, call: ast.Call, method: Method, frame: Frame) -> dict[str, Value]:
-        """Bind a call's arguments to the parameter names of `method`; `self` is left out."""
-        function = unwrap(method.function)
+    def special(self, call: ast.Call, method: Method, frame: Frame) -> Value | None:
+        """Return what the dialect makes of a call; it speaks of the parameters as written, under any decorator."""
+        if not isinstance(call.func, ast.Attribute):
+            return None
+        return self.dialect.special(call.func.attr, self.arguments(call, method, frame, through_wraps=True))
+
+    def arguments(self, call: ast.Call, method: Method, frame: Frame, through_wraps: bool = False) -> dict[str, Value]:
+        """Bind a call's arguments to the parameter names of `method`; those bound before are left out."""
+        function = unwrap(method.function, through_wraps)
         assert function is not None
         code = function.__code__
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         positional = names[len(method.first) : code.co_argcount]
-        bound: dict[str, Value] = {}
-        for at, argument in enumerate(call.args):
-            if isinstance(argument, ast.Starred):
-                break
-            if at < len(positional):
-                bound[positional[at]] = self.value(argument, frame)
+        given = self.positional(call, frame)
+        bound: dict[str, Value] = {**dict(method.words), **dict(zip(positional, given, strict=False))}
+        if code.co_flags & inspect.CO_VARARGS:
+            spilled = (*method.first[code.co_argcount :], *given[len(positional) :])
+            bound[code.co_varnames[code.co_argcount + code.co_kwonlyargcount]] = Several(spilled)
         extra: dict[str, Value] = {}
         for keyword in call.keywords:
             value = self.value(keyword.value, frame)
@@ -192,6 +215,37 @@ class Evaluator:
             bound[code.co_varnames[at]] = Known(extra)
         return bound
 
+    def positional(self, call: ast.Call, frame: Frame) -> list[Value]:
+        """Return the positional arguments of a call, as far as they are known one by one."""
+        given: list[Value] = []
+        for argument in call.args:
+            if not isinstance(argument, ast.Starred):
+                given.append(self.value(argument, frame))
+                continue
+            spread = several(self.value(argument.value, frame))
+            if spread is None:
+                break
+            given += spread.items
+        return given
+
+    def method_of(self, value: Value, call: ast.Call, frame: Frame) -> Method | None:
+        """Return a function that works on the object though it is no attribute of it: a kept original, a helper."""
+        function = value.value if isinstance(value, Known) else None
+        if isinstance(function, (MethodType, functools.partial)) and Itself() in self.bound(function):
+            return Method(function, self.owner_of(function), self.bound(function), _words(function))
+        if not isinstance(function, FunctionType):
+            return None
+        closed = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        if Itself() in self.positional(call, frame) or any(one is self.subject for one in closed):
+            return Method(function, self.owner_of(function), ())
+        return None
+
+    def owner_of(self, function: object) -> type | None:
+        """Return the class of the object in whose body a function was written: where its `super()` begins."""
+        plain = unwrap(function)
+        name = plain.__qualname__.rpartition(".")[0] if plain is not None else ""
+        return next((cls for cls in type(self.subject).__mro__ if cls.__qualname__ == name), None)
+
     def value(self, node: ast.expr, frame: Frame) -> Value:
         """Return what an expression is, as far as it is known before the run."""
         reader = getattr(self, f"_{type(node).__name__.lower()}", None)
@@ -205,11 +259,15 @@ class Evaluator:
         if node.id in frame.names:
             return frame.names[node.id]
         if node.id in frame.function.__globals__:
-            return Known(frame.function.__globals__[node.id])
+            found = frame.function.__globals__[node.id]
+            return Itself() if found is self.subject else Known(found)
         closure = inspect.getclosurevars(frame.function).nonlocals if frame.function.__closure__ else {}
         if node.id in closure:
             return Itself() if closure[node.id] is self.subject else Known(closure[node.id])
         return Known(getattr(builtins, node.id)) if hasattr(builtins, node.id) else None
+
+    def _lambda(self, node: ast.Lambda, frame: Frame) -> Value:
+        return Local(node, frame)
 
     def _attribute(self, node: ast.Attribute, frame: Frame) -> Value | None:
         if isinstance(node.value, ast.Call) and text_of(node.value).startswith("super("):
@@ -218,6 +276,8 @@ class Evaluator:
         if isinstance(base, Itself):
             return self.own_attribute(node.attr)
         if isinstance(base, Known):
+            if isinstance(base.value, ModuleType):
+                return Known(vars(base.value)[node.attr]) if node.attr in vars(base.value) else None
             if isinstance(base.value, type):
                 found = inspect.getattr_static(base.value, node.attr, None)
                 if isinstance(found, FunctionType) and base.value in type(self.subject).__mro__:
@@ -233,6 +293,9 @@ class Evaluator:
         if method is not None:
             return method
         found = vars(self.subject).get(name)
+        written = next((vars(cls)[name] for cls in type(self.subject).__mro__ if name in vars(cls)), None)
+        if name not in vars(self.subject) and isinstance(written, str):
+            return Known(written)  # the name of an event, say, that a class keeps
         # a number or a switch may change while training (a GAN's mode): only objects are taken as they are now
         return Unknown(f"self.{name}") if _plain_value(found) else Known(found)
 
@@ -258,14 +321,19 @@ class Evaluator:
     def _call(self, node: ast.Call, frame: Frame) -> Value | None:
         if isinstance(node.func, ast.Attribute):
             base = self.value(node.func.value, frame)
-            if isinstance(base, Known):
-                return self.dialect.called(base.value, node.func.attr)
+            found = self.dialect.called(base.value, node.func.attr) if isinstance(base, Known) else None
+            if found is not None:
+                return found
         target = self.value(node.func, frame)
         if isinstance(target, Method) and isinstance(node.func, ast.Attribute):
-            return self.dialect.special(node.func.attr, self.arguments(node, target, frame))
+            return self.special(node, target, frame)
         if not isinstance(target, Known):
             return None
-        inner = [self.value(argument, frame) for argument in node.args]
+        inner = self.positional(node, frame)
+        if target.value is getattr and len(inner) > 1 and isinstance(inner[0], Itself) and isinstance(inner[1], Known):
+            return self.own_attribute(str(inner[1].value))
+        if target.value is functools.partial and inner and isinstance(inner[0], Method):
+            return Method(inner[0].function, inner[0].owner, (*inner[0].first, *inner[1:]))
         if self.dialect.is_callback_class(target.value):
             named = tuple((word.arg, self.value(word.value, frame)) for word in node.keywords if word.arg is not None)
             return Built(target.value, tuple(inner), named)
@@ -446,10 +514,26 @@ def parameters(function: FunctionType, arguments: dict[str, Value], first: tuple
     return values
 
 
+def _words(function: object) -> tuple[tuple[str, Value], ...]:
+    """Return the keyword arguments that a partial brings along."""
+    words = function.keywords if isinstance(function, functools.partial) else {}
+    return tuple((name, Known(value)) for name, value in words.items())
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - an empty cell raises
+    except ValueError:
+        return False
+    return True
+
+
 def key_of(value: Value) -> object:
     """Return what makes two calls with this argument the same call."""
     if isinstance(value, Method):
         return str(id(unwrap(value.function)))
+    if isinstance(value, Local):
+        return str(id(value.node))
     return (
         value.text
         if isinstance(value, Unknown)

@@ -171,7 +171,8 @@ class Scope:
 
     Each of its repetitions runs `before`, then `body`; an exception in `body` (only there) is looked up in
     `catches`; then comes `exit`, which with `always` also runs when an exception passes through (a `finally`).
-    `sets` are flags that hold from its entry on. `method` is the framework's method that it was read from.
+    `sets` are flags that hold from its entry on, `last_sets` from the entry of its last repetition. `method` is the
+    framework's method that it was read from.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Scope:
     repeat: Repeat = ONCE
     needs: tuple[Need, ...] = ()
     sets: tuple[tuple[str, bool | None], ...] = ()
+    last_sets: tuple[tuple[str, bool | None], ...] = ()
     place: Place | None = None
     method: str = ""
     note: str = ""

@@ -135,7 +135,8 @@ class _Follower:
             while self.comes(scope):
                 self.once(scope)
             return
-        for _ in range(scope.repeat.most):
+        for left in reversed(range(scope.repeat.most)):
+            self.flags.update(() if left else scope.last_sets)
             self.once(scope)
 
     def once(self, scope: Scope) -> None:

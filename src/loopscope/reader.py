@@ -10,6 +10,7 @@ peculiar to a framework, above all how an event is fired, comes from a `Dialect`
 from __future__ import annotations
 
 import ast
+import builtins
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from loopscope.evaluate import (
     Frame,
     Itself,
     Known,
+    Local,
     Method,
     Several,
     Unknown,
@@ -43,23 +45,24 @@ class Reader:
     """Reads the methods of one object; `known` evaluates what is known of it before training.
 
     `foreign` are the methods that added something and are not the framework's own, `unread` those without readable
-    source.
+    source, `unfollowed` calls that are handed the object and lead to what is not known.
     """
 
     known: Evaluator
     foreign: list[FunctionType] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    unfollowed: list[str] = field(default_factory=list)
     stack: list[object] = field(default_factory=list)
 
     def read(self, method: Method, arguments: dict[str, Value]) -> tuple[Node, ...]:
         """Return the nodes of one call of `method`, its parameters bound to `arguments` by name."""
-        function = unwrap(method.function)
+        function = unwrap(method.function, through_wraps=False)
         call = (function, *sorted((name, key_of(value)) for name, value in arguments.items()))
         if function is None or len(self.stack) > MAX_DEPTH or call in self.stack:
             return ()  # fastai's _with_events runs inside itself, each time with another function: that is no cycle
-        tree = syntax(function)
+        tree = syntax(function, through_wraps=False)
         own = self.known.dialect.is_own(function)
-        if tree is None or isinstance(tree.node, ast.Lambda):
+        if tree is None or isinstance(tree.node, ast.AsyncFunctionDef):
             name = getattr(function, "__qualname__", str(function))
             self.unread.append(name)
             return (Step("unreadable", f"{name}: its source cannot be read"),)
@@ -67,10 +70,14 @@ class Reader:
         frame = Frame(function, method.owner, tree.file, names, own)
         self.stack.append(call)
         try:
-            nodes, _ = self.block(tree.node.body, frame)
+            body = tree.node.body
+            nodes = self.block(body, frame)[0] if isinstance(body, list) else self.calls(body, frame)
+            inner = function.__dict__.get("__wrapped__")
+            if inner is not None and not any(_fires(node) for node in nodes):
+                return self.read(replace(method, function=inner), arguments)
         finally:
             self.stack.pop()
-        if nodes and not own and function not in self.foreign:
+        if (nodes or self.known.dialect.is_loop_method(function.__name__)) and not own and function not in self.foreign:
             self.foreign.append(function)
         if self.known.dialect.wraps(function):
             return tuple(nodes)  # its scopes belong to the method that hands it the work
@@ -111,9 +118,22 @@ class Reader:
             return self.repeated(inner, Repeat(0, None, f"while {label}"), self.place(stmt, frame))
         if isinstance(stmt, (ast.With, ast.AsyncWith)):
             return self.with_(stmt, frame)
+        if isinstance(stmt, ast.FunctionDef):
+            frame.names[stmt.name] = Local(stmt, frame)
+            return []
+        if isinstance(stmt, ast.Match):
+            return self.match(stmt, frame)
         if isinstance(stmt, (ast.Expr, ast.Assert, ast.Delete)):
             return self.calls(stmt, frame)
         return []
+
+    def match(self, stmt: ast.Match, frame: Frame) -> list[Node]:
+        nodes = self.calls(stmt.subject, frame)
+        for case in stmt.cases:
+            text = f"{text_of(stmt.subject)} matches {text_of(case.pattern)}"
+            need = Need(text, True, f"only if {text}")
+            nodes += [_guarded(node, (need,)) for node in self.block(case.body, frame)[0]]
+        return nodes
 
     def if_(self, stmt: ast.If, rest: Sequence[ast.stmt], frame: Frame, nodes: list[Node]) -> bool | None:
         """Add the nodes of an `if` to `nodes`; return None to go on, or whether the block is over."""
@@ -182,22 +202,36 @@ class Reader:
         inner, _ = self.block(stmt.body, frame)
         if any(isinstance(node, ast.Break) for part in stmt.body for node in ast.walk(part)):
             repeat = replace(repeat, least=0)
+        after, _ = self.block(stmt.orelse, frame)
         if not any(_fires(node) for node in inner):
-            return [*before, *inner]
+            return [*before, *inner, *after]
         if source is not None:
             inner.insert(0, Step("draw a batch", source, place))
-        return [*before, *self.repeated(inner, repeat, place)]
+        return [*before, *self.repeated(inner, repeat, place), *after]
+
+    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp, frame: Frame) -> list[Node]:
+        """Return what a comprehension fires: a loop like any other, where its element fires."""
+        inner = self.calls(node.elt, frame)
+        if not any(_fires(one) for one in inner):
+            return [*(found for one in node.generators for found in self.calls(one.iter, frame)), *inner]
+        for generator in reversed(node.generators):
+            source, repeat = self.iteration(generator.iter, frame)
+            place = self.place(generator.iter, frame)
+            drawn = [] if source is None else [Step("draw a batch", source, place)]
+            inner = [*self.calls(generator.iter, frame), *self.repeated([*drawn, *inner], repeat, place)]
+        return inner
 
     def iteration(self, node: ast.expr, frame: Frame) -> tuple[str | None, Repeat]:
         """Return the source that batches are drawn from (None: they are not), and how often the loop runs."""
         text = text_of(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
             if node.func.id == "range":
-                count = self.known.value(node.args[-1] if len(node.args) < 3 else node.args[1], frame)
-                first = self.known.value(node.args[0], frame) if len(node.args) > 1 else Known(0)
-                if is_number(count) and is_number(first):
-                    number = max(0, int(count.value) - int(first.value))
+                parts = [self.known.value(argument, frame) for argument in node.args]
+                bounds = [part.value.__index__() for part in parts if is_number(part)]
+                if len(bounds) == len(parts) and 0 not in bounds[2:]:
+                    number = len(range(*bounds))
                     return None, Repeat(number, number)
+                count = parts[min(1, len(parts) - 1)]
                 return None, Repeat(0, None, unself(count.text if isinstance(count, Unknown) else text))
             if node.func.id in ("enumerate", "list", "tuple", "iter"):
                 drawn, repeat = self.iteration(node.args[0], frame)
@@ -288,6 +322,8 @@ class Reader:
             for before, part in itertools.pairwise(node.values):
                 found += self.branch(before, isinstance(node.op, ast.And), part, frame)
             return found
+        if isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
+            return self.comprehension(node, frame)
         for child in ast.iter_child_nodes(node):
             if not isinstance(child, (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 found += self.calls(child, frame)  # what a lambda or a def holds does not run here
@@ -306,18 +342,22 @@ class Reader:
     def call(self, call: ast.Call, frame: Frame) -> list[Node]:
         place = self.place(call, frame)
         target = self.known.value(call.func, frame)
-        if isinstance(target, Itself):
+        if isinstance(target, Itself) or self.is_dispatch(call.func, frame):
             return self.fired(call, frame, place)
+        if isinstance(target, Local):
+            return self.local(target, call, frame)
         name = self.known.dialect.step_name(unself(text_of(call.func), keep_self=True))
         if name is not None:
             return [Step(name, text_of(call), place)]
+        kept = self.known.method_of(target, call, frame)
+        if kept is not None:
+            target = kept
         if isinstance(target, Method):
-            attribute = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-            arguments = self.known.arguments(call, target, frame)
-            if attribute and self.known.dialect.special(attribute, arguments) is not None:
+            if self.known.special(call, target, frame) is not None:
                 return []
+            arguments = self.known.arguments(call, target, frame)
             nodes = self.read(target, arguments)
-            function = unwrap(target.function)
+            function = unwrap(target.function, through_wraps=False)
             if function is not None and self.known.dialect.wraps(function):
                 return [replace(node, place=place) if isinstance(node, Scope) else node for node in nodes]
             return list(nodes)
@@ -327,7 +367,34 @@ class Reader:
             and isinstance(self.known.value(call.func.value, frame), Itself)
         ):
             return [Step(text_of(call.func).removeprefix("self."), text_of(call), place)]
+        if not frame.own and self.is_handed_over(target, call, frame):
+            self.unfollowed.append(f"{text_of(call)} ({place})")
         return []
+
+    def is_dispatch(self, node: ast.expr, frame: Frame) -> bool:
+        """Return whether a call is `self.__call__(...)` or the like, which fires as `self(...)` does."""
+        named = isinstance(node, ast.Attribute) and self.known.dialect.is_dispatch(node.attr)
+        return named and isinstance(node, ast.Attribute) and isinstance(self.known.value(node.value, frame), Itself)
+
+    def is_handed_over(self, target: Value, call: ast.Call, frame: Frame) -> bool:
+        """Return whether something unknown is given the object, or work of it, and may fire events with that."""
+        if isinstance(target, Known) and (isinstance(target.value, type) or target.value in vars(builtins).values()):
+            return False
+        return any(isinstance(one, (Itself, Method, Local)) for one in self.known.positional(call, frame))
+
+    def local(self, target: Local, call: ast.Call, frame: Frame) -> list[Node]:
+        """Return what a lambda or a function defined inside a method does when it is called."""
+        if target.node in self.stack:
+            return []
+        names = [argument.arg for argument in (*target.node.args.posonlyargs, *target.node.args.args)]
+        given = dict(zip(names, self.known.positional(call, frame), strict=False))
+        inside = replace(target.frame, names={**target.frame.names, **{n: Unknown(n) for n in names}, **given})
+        self.stack.append(target.node)
+        try:
+            body = target.node.body
+            return self.block(body, inside)[0] if isinstance(body, list) else self.calls(body, inside)
+        finally:
+            self.stack.pop()
 
     def fired(self, call: ast.Call, frame: Frame, place: Place) -> list[Node]:
         if not call.args:

@@ -63,17 +63,20 @@ def place(function: object) -> Place | None:
     return Place(plain.__code__.co_filename, plain.__code__.co_firstlineno if found is None else found.node.lineno)
 
 
-def unwrap(function: object) -> FunctionType | None:
-    """Return the Python function under bound methods, partials and `functools.wraps`, or None if there is none."""
+def unwrap(function: object, through_wraps: bool = True) -> FunctionType | None:
+    """Return the Python function under bound methods, partials and `functools.wraps`, or None if there is none.
+
+    Without `through_wraps` it is the wrapper that a decorator made, which is what really runs.
+    """
     for inner in _layers(function):
-        if isinstance(inner, FunctionType) and inner.__dict__.get("__wrapped__") is None:
+        if isinstance(inner, FunctionType) and not (through_wraps and inner.__dict__.get("__wrapped__") is not None):
             return inner
     return None
 
 
-def syntax(function: object) -> Syntax | None:
+def syntax(function: object, through_wraps: bool = True) -> Syntax | None:
     """Return the syntax tree of `function`, or None where its source cannot be read (typed at a prompt, C)."""
-    plain = unwrap(function)
+    plain = unwrap(function, through_wraps)
     if plain is None:
         return None
     code = plain.__code__

@@ -136,6 +136,8 @@ class _Walker:
         self.loop = loop
         self.flags: dict[str, bool | None] = dict(loop.flags)
         self.raised: tuple[str, str] | None = None  # an exception that certainly flies here, and who raises it
+        self.at_last: tuple[str, str] | None = None  # the same, but only from the last repetition of a scope
+        self.last_flags = frozenset(_last_flags(loop.root))
         self.known: dict[tuple[int, ...], tuple[Landing, ...]] = {}  # by the scopes around: it is asked at every event
 
     def node(self, node: Node, reach: _Reach) -> Row:
@@ -167,7 +169,10 @@ class _Walker:
             self.scope_rows(scope, reach)
             self.flags = {k: v if start.get(k) == v else None for k, v in self.flags.items()}
             self.raised = flying
-        return self.scope_rows(scope, reach)
+        self.flags.update(scope.last_sets)
+        rows = self.scope_rows(scope, reach)
+        self.raised, self.at_last = self.at_last or self.raised, None
+        return rows
 
     def scope_rows(self, scope: Scope, reach: _Reach) -> list[Row]:
         self.flags.update(scope.sets)
@@ -248,8 +253,19 @@ class _Walker:
             self.flags[flag] = value if status == "always" or self.flags.get(flag) == value else None
         for raise_ in handler.raises:
             if status == "always" and raise_.certain and all(need.met(self.flags) for need in raise_.needs):
-                self.raised = raise_.exception, f"{handler.callback}.{handler.method}"
+                raised = raise_.exception, f"{handler.callback}.{handler.method}"
+                if any(need.flag in self.last_flags for need in raise_.needs):
+                    self.at_last = raised  # only the last repetition ends so: the rows speak for the others too
+                    continue
+                self.raised = raised
                 return
+
+
+def _last_flags(scope: Scope) -> Iterator[str]:
+    yield from (flag for flag, _ in scope.last_sets)
+    for node in scope.nodes():
+        if isinstance(node, Scope):
+            yield from _last_flags(node)
 
 
 def caught(catch: Catch, exception: str) -> bool:

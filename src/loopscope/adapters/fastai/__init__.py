@@ -17,21 +17,25 @@ import fastai
 import fastai.learner
 import torch
 from fastai.callback.core import Callback, _events, _ex_docs
+from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, SkipToEpoch
 
 from loopscope import collector
-from loopscope.adapters.fastai.binding import SKIPPED, Member, bind
+from loopscope.adapters.fastai.binding import LAST, SKIPPED, Member, bind
 from loopscope.adapters.fastai.dialect import FastaiDialect
 from loopscope.adapters.fastai.events import describe as describe_events
-from loopscope.adapters.fastai.notes import fired, notes, unheard
+from loopscope.adapters.fastai.notes import asked_batches, batches_of, fired, notes, unheard
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
 from loopscope.evaluate import Built, Evaluator, Known, Method, Several, Value
-from loopscope.model import Loop, Node, Repeat, Scope
+from loopscope.model import ONCE, Loop, Node, Repeat, Scope
 from loopscope.reader import Reader
 from loopscope.source import place, unwrap
 
 RUNS = ("fit", "fit_one_cycle", "fine_tune", "validate", "get_preds", "lr_find", "fit_flat_cos", "fit_sgdr", "tta")
 """The runs that `inspect` names; any other method of the learner that fires events can be asked for too."""
+
+BY_EPOCHS = ("fit", "fit_one_cycle", "fine_tune", "fit_flat_cos")
+"""The runs whose first argument is a number of epochs."""
 
 EPOCHS = ("n_epoch", "epochs")
 """The parameter that holds the number of epochs, by run."""
@@ -54,15 +58,20 @@ def describe(obj: Learner, run: str, *, epochs: int | None = None, start_epoch: 
     `BadCallback` for what is no callback.
     """
     method = _method(obj, run)
-    names = list(inspect.signature(method.function).parameters)
+    parameters = inspect.signature(method.function).parameters
+    names = list(parameters)
     arguments: dict[str, object] = {}
     if epochs is not None:
-        name = next((name for name in EPOCHS if name in names), None)
+        spread = [name for name, one in parameters.items() if one.kind is inspect.Parameter.VAR_POSITIONAL]
+        first = names[len(method.first) :][:1] if run in BY_EPOCHS else []  # an override may call it what it likes
+        name = next((name for name in (*EPOCHS, *first, *spread) if name in names), None)
         if name is None:
             raise BadValue(f"{run} takes no number of epochs (got epochs={epochs!r}). Leave epochs out.")
-        arguments[name] = _natural("epochs", epochs)
+        number = _natural("epochs", epochs)
+        arguments[name] = (number,) if name in spread else number
     if start_epoch != 0:
-        if "start_epoch" not in names:
+        keywords = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+        if "start_epoch" not in names and not (keywords and run in BY_EPOCHS):
             raise BadValue(f"{run} takes no start_epoch (got {start_epoch!r}). Leave start_epoch out.")
         arguments["start_epoch"] = _natural("start_epoch", start_epoch)
     return describe_call(obj, run, arguments, cbs)
@@ -89,7 +98,8 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
     dialect = FastaiDialect()
     reader = Reader(Evaluator(obj, dialect))
     nodes = reader.read(found, _spread(found, values))
-    members = list(_members(obj, [] if takes_cbs else own, dialect.added, own, method))
+    members = list(_members(obj, [] if takes_cbs else own, dialect, own, method))
+    nodes = _split_last(nodes, dialect, obj)
     root = Scope(
         method, _split_skipped(nodes, members, dialect.added), method=f"Learner.{method}", place=place(found.function)
     )
@@ -105,13 +115,14 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
         flags={
             "training": bool(obj.training),
             "never": False,
+            LAST: False,
             **{m.run_flag: bool(m.setting("run", True)) for m in members},
         },
         docs=describe_events(_events),
         cancels=tuple(_ex_docs),
         swallowed=("StopIteration",),
         outline=tuple(fastai.learner._loop),
-        notes=(*notes(obj, reader, dialect, binding, root), *unheard(members, binding, root)),
+        notes=tuple(dict.fromkeys([*notes(obj, reader, dialect, binding, root), *unheard(members, binding, root)])),
         versions={"fastai": fastai.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 
@@ -171,28 +182,34 @@ def _value(value: object) -> Value:
 
 
 def _spread(method: Method, values: dict[str, Value]) -> dict[str, Value]:
-    """Return `values` with those that are no parameter of the function inside its `**kwargs`."""
-    function = unwrap(method.function)
+    """Return `values` with those that are no parameter of the function inside its `*args` and `**kwargs`."""
+    function = unwrap(method.function, through_wraps=False)
     assert function is not None
     code = function.__code__
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    known = {name: value for name, value in values.items() if name in names}
+    count = code.co_argcount + code.co_kwonlyargcount
+    known = {name: value for name, value in values.items() if name in code.co_varnames[:count]}
+    if code.co_flags & inspect.CO_VARARGS:
+        given = values.get(code.co_varnames[count])
+        known[code.co_varnames[count]] = Several(
+            (*method.first[code.co_argcount :], *(given.items if isinstance(given, Several) else ()))
+        )
     if code.co_flags & inspect.CO_VARKEYWORDS:
-        last = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
-        known[code.co_varnames[last]] = Known({name: value for name, value in values.items() if name not in names})
+        last = count + bool(code.co_flags & inspect.CO_VARARGS)
+        known[code.co_varnames[last]] = Known({name: value for name, value in values.items() if name not in known})
     return known
 
 
 def _members(
-    learn: Learner, first: list[Callback], added: list[Value], own: list[Callback], run: str
+    learn: Learner, first: list[Callback], dialect: FastaiDialect, own: list[Callback], run: str
 ) -> Iterator[Member]:
     """Yield the callbacks of the run as they are inserted: the learner's, then those that the call adds."""
     number = 0
     for one in [*learn.cbs, *first]:
         number += 1
         mine = any(one is other for other in first) and number > len(learn.cbs)
-        yield Member(type(one), one, "cbs" if mine else "learner", number, mine)
-    for value in added:
+        leaves = any(_names(value, one) for value in dialect.removed)
+        yield Member(type(one), one, "cbs" if mine else "learner", number, mine, leaves)
+    for value in dialect.added:
         number += 1
         if isinstance(value, Built):
             yield Member(value.cls, None, f"added by {run}", number)
@@ -201,6 +218,53 @@ def _members(
             yield Member(type(value.value), value.value, "cbs", number, mine)
         elif isinstance(value, Known) and isinstance(value.value, type) and issubclass(value.value, Callback):
             yield Member(value.value, None, "cbs", number)
+
+
+def _names(value: Value, one: Callback) -> bool:
+    """Return whether a removal may mean this callback: by class, by itself, or by a name that only the run knows."""
+    if isinstance(value, Known):
+        return isinstance(one, value.value) if isinstance(value.value, type) else value.value is one
+    return not isinstance(value, Built) or isinstance(one, value.cls)
+
+
+def _split_last(nodes: tuple[Node, ...], dialect: FastaiDialect, learn: Learner) -> tuple[Node, ...]:
+    """Split the epochs of lr_find into the whole ones and the one in which LRFinder ends the run."""
+    finders = [one for one in dialect.added if isinstance(one, Built) and issubclass(one.cls, LRFinder)]
+    number, batches = (asked_batches(finders[0]) if finders else None), batches_of(dialect, learn)
+    if not number or not batches:
+        return nodes
+    whole = (number - 1) // batches
+    return tuple(_ending(node, whole, number - whole * batches) for node in nodes)
+
+
+def _ending(node: Node, whole: int, last: int) -> Node:
+    """Replace an epoch scope below `node` by `whole` epochs and one whose training stops in batch `last`."""
+    if not isinstance(node, Scope):
+        return node
+    body: list[Node] = []
+    for child in node.body:
+        if isinstance(child, Scope) and child.name == "epoch":
+            body += [replace(child, repeat=Repeat(whole, whole))] if whole else []
+            ending = tuple(_last_batches(part, last) for part in child.body)
+            body.append(replace(child, repeat=ONCE, body=ending, note="LRFinder ends the run in it"))
+        else:
+            body.append(_ending(child, whole, last))
+    return replace(node, body=tuple(body))
+
+
+def _last_batches(node: Node, last: int) -> Node:
+    if not isinstance(node, Scope) or node.name != "train":
+        return node
+    ends = ((LAST, True),)
+    return replace(
+        node,
+        body=tuple(
+            replace(part, repeat=Repeat(last, last), last_sets=ends)
+            if isinstance(part, Scope) and part.name == "batch"
+            else part
+            for part in node.body
+        ),
+    )
 
 
 def _split_skipped(nodes: tuple[Node, ...], members: list[Member], added: list[Value]) -> tuple[Node, ...]:
@@ -243,12 +307,17 @@ def _epochs(scope: Scope, skip: int) -> list[Node]:
     return [first] if rest.most == 0 else [first, later]
 
 
+def _is_plain(value: object) -> bool:
+    return type(value) in (int, float, bool, str)
+
+
 def _call(method: str, arguments: Mapping[str, object], given: list[Any], own: list[Callback]) -> str:
     """Return the call as one would type it: `learn.fit(2, cbs=[GradientClip])`."""
-    shown = [
+    shown = [f"{one!r}" for value in arguments.values() if type(value) is tuple for one in value if _is_plain(one)]
+    shown += [
         f"{value}" if name in EPOCHS else f"{name}={value!r}"
         for name, value in arguments.items()
-        if name != "cbs" and type(value) in (int, float, bool, str)
+        if name != "cbs" and _is_plain(value)
     ]
     names = [one.__name__ if isinstance(one, type) else type(one).__name__ for one in [*given, *own]]
     if names:

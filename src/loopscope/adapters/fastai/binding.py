@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastai.callback import core
 from fastai.callback.core import Callback
+from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, SkipToEpoch
 from fastai.torch_core import rank_distrib
 from fastcore.basics import GetAttr, camel2snake
 
 from loopscope.adapters.fastai.vocabulary import NESTING, VOCABULARY
-from loopscope.effects import Effects, effects
+from loopscope.effects import Effect, Effects, effects
+from loopscope.errors import BadCallback
 from loopscope.model import Binding, Fact, Handler, Need, Raise
 from loopscope.source import doc, place
+
+LAST = "LRFinder's last batch"
+"""The flag under which `LRFinder` ends the run."""
 
 SKIPPED = "epoch < start_epoch"
 """The flag under which `SkipToEpoch` ends an epoch at once."""
@@ -33,6 +39,7 @@ class Member:
     origin: str
     number: int
     mine: bool = False
+    leaves: bool = False  # the loop's own methods remove it on their way
 
     @property
     def id(self) -> str:
@@ -52,14 +59,17 @@ class Member:
             return self.attributes[name]
         found = static(self.cls, name, default)
         if isinstance(found, property) and self.obj is not None:
-            return getattr(self.obj, name, default)  # fastai reads it the same way when it sorts
+            try:
+                return getattr(self.obj, name, default)  # fastai reads it the same way when it sorts
+            except Exception:  # a user's broken property must not cost the map
+                return default
         return found
 
     @property
     def name(self) -> str:
         """Return the learner's attribute that holds it: `gradient_clip` for GradientClip."""
         if self.obj is not None and static(self.cls, "name") is not vars(Callback)["name"]:
-            return str(getattr(self.obj, "name", ""))
+            return str(self.setting("name", ""))
         return str(camel2snake(self.cls.__name__.removesuffix("Callback") or "callback"))
 
     @property
@@ -82,10 +92,17 @@ class Found:
 
 def bind(learn: Learner, members: Iterable[Member], events: Iterable[str]) -> Binding:
     """Return the binding of `members` at `events`, in fastai's order: by `order`, then as they were added."""
-    ordered = sorted(members, key=lambda member: member.setting("order", 0))
-    reasons = {member: _reason(member, ordered) for member in ordered}
+    ordered = _sorted(members)
+    reasons = _reasons(ordered)
+    unsure = _own_dispatch(learn)
     names = {member.name for member in ordered}
-    handlers = {event: tuple(_handlers(learn, event, ordered, reasons, names)) for event in events}
+    handlers = {
+        event: tuple(
+            replace(handler, needs=(*unsure, *handler.needs))
+            for handler in _handlers(learn, event, ordered, reasons, names)
+        )
+        for event in events
+    }
     resets = {"after_fit": tuple((member.run_flag, True) for member in ordered)}
     return Binding({event: found for event, found in handlers.items() if found}, resets)
 
@@ -192,6 +209,21 @@ def _facts(found: Found, done: Effects) -> Iterable[Fact]:
         yield Fact("effect", done.summary, "inferred")
     for note in found.notes:
         yield Fact("note", note, "inferred")
+    if changed := [item.target for item in done.items if _changes_loop(item)]:
+        yield Fact("note", f"{CHANGING}: {', '.join(dict.fromkeys(changed))}", "inferred")
+
+
+CHANGING = "changes the loop while it runs"
+"""How the note begins of a handler that adds or removes callbacks, switches others off, or swaps the data."""
+
+
+def _changes_loop(item: Effect) -> bool:
+    if item.kind == "calls":
+        return item.on == "learner" and item.target.startswith(("learn.add_cb", "learn.remove"))
+    if item.kind != "writes":
+        return False
+    others = item.target.startswith("learn.") and item.target.endswith((".run", ".run_train", ".run_valid", ".order"))
+    return others or item.target in ("self.order", "learn.n_epoch", "learn.dl", "learn.dls", "learn.cbs")
 
 
 def _needs(member: Member, event: str, found: Found) -> Iterable[Need]:
@@ -204,15 +236,45 @@ def _needs(member: Member, event: str, found: Found) -> Iterable[Need]:
     if found.dynamic:
         yield Need(f"found by {member.id}", True, f"{member.cls.__name__}.__getattr__ decides")
     yield Need(member.run_flag, True, "run is False")
+    if member.leaves:
+        yield Need(f"kept {member.id}", True, "the loop's own methods remove it on their way")
     if event not in core._inner_loop:
         return
-    train, valid = bool(member.setting("run_train", True)), bool(member.setting("run_valid", True))
+    if changing := changes(member):
+        decides = " and ".join(changing)
+        yield Need(f"wanted {member.id}", True, f"its own {decides} decides, which the run may change")
+        return
+    train, valid = _switch(member, "run_train"), _switch(member, "run_valid")
     if not train and not valid:
         yield Need("never", True, "run_train and run_valid are False")
     elif not valid:
         yield Need("training", True, "run_valid is False: skipped while validating")
     elif not train:
         yield Need("training", False, "run_train is False: skipped while training")
+
+
+SWITCHES = ("run_train", "run_valid", "training")
+"""What fastai asks of a callback before each inner event; assigned during the run, the answer is only known then."""
+
+
+def changes(member: Member) -> tuple[str, ...]:
+    """Return those of `SWITCHES` that the callback's handlers assign, that a property computes, or that is its own."""
+    own = [event for event in core._events if static(member.cls, event) is not None]
+    read = [effects(static(member.cls, event), member.cls, VOCABULARY) for event in own]
+    return tuple(
+        name
+        for name in SWITCHES
+        if any(done.assigned(name, "callback") is not None for done in read)
+        or isinstance(static(member.cls, name), property)
+        or (name == "training" and (name in member.attributes or static(member.cls, name) is not None))
+    )
+
+
+def _switch(member: Member, name: str) -> bool:
+    try:
+        return bool(member.setting(name, True))
+    except Exception:  # a tensor of several values, say: fastai fails on it too
+        return True
 
 
 def _sets(member: Member, done: Effects, names: set[str], learn: Learner) -> Iterable[tuple[str, bool | None]]:
@@ -256,18 +318,40 @@ def _raises(member: Member, event: str, done: Effects) -> Iterable[Raise]:
     if issubclass(member.cls, SkipToEpoch) and event == "before_epoch":
         yield Raise("CancelEpochException", True, (Need(SKIPPED),), "self.epoch < self._skip_to")
         return
+    if issubclass(member.cls, LRFinder) and event == "after_batch":
+        yield Raise("CancelFitException", True, (Need(LAST),), "self.train_iter >= self.num_it")
     for item in done.items:
         if item.kind == "raises":
             yield Raise(item.target, item.certain, (), item.when)
 
 
-def _reason(member: Member, ordered: list[Member]) -> str:
-    """Say why a callback stands where it stands: its `order`, and among equals when it was added."""
-    order = member.setting("order", 0)
-    equals = [other for other in ordered if other.setting("order", 0) == order]
-    if len(equals) == 1:
-        return f"order {order}"
-    at = equals.index(member)
-    if at == 0:
-        return f"order {order}, added before {equals[1].cls.__name__}"
-    return f"order {order}, added after {equals[at - 1].cls.__name__}"
+def _sorted(members: Iterable[Member]) -> list[Member]:
+    listed = list(members)
+    try:
+        return sorted(listed, key=lambda member: member.setting("order", 0))
+    except TypeError as error:
+        orders = ", ".join(f"{member.cls.__name__} {member.setting('order', 0)!r}" for member in listed)
+        raise BadCallback(f"fastai cannot sort these by order ({error}): {orders}. Give each a number.") from None
+
+
+def _reasons(ordered: list[Member]) -> dict[Member, str]:
+    """Say why each callback stands where it stands: its `order`, and among equals when it was added."""
+    reasons = {}
+    for order, group in itertools.groupby(ordered, key=lambda member: member.setting("order", 0)):
+        equals = list(group)
+        for at, member in enumerate(equals):
+            if len(equals) == 1:
+                reasons[member] = f"order {order}"
+            elif at == 0:
+                reasons[member] = f"order {order}, added before {equals[1].cls.__name__}"
+            else:
+                reasons[member] = f"order {order}, added after {equals[at - 1].cls.__name__}"
+    return reasons
+
+
+def _own_dispatch(learn: Learner) -> tuple[Need, ...]:
+    """Return an open condition where the learner calls its callbacks in a way of its own."""
+    for name in ("__call__", "_call_one"):
+        if static(type(learn), name) is not vars(Learner)[name] or name in vars(learn):
+            return (Need("called at all", True, f"{type(learn).__name__}.{name} decides"),)
+    return ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import FunctionType
 
 from fastai.callback.core import Callback
+from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader as FastaiDataLoader
 from torch.utils.data import DataLoader as TorchDataLoader
@@ -14,6 +15,9 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from loopscope.evaluate import Built, Entering, Known, Several, Unknown, Value
 from loopscope.model import Node
 from loopscope.reader import Reader
+
+OWN = ("fastai", "fastcore", "torch", "contextlib")
+"""Packages whose functions are no override of anybody's."""
 
 FLAGS = {
     "self.training": ("training", "while training"),
@@ -34,6 +38,13 @@ STEPS = {
 """Calls -> the loop's own word for what they do."""
 
 
+LOOP_METHODS = (
+    *("fit", "_do_fit", "_do_epoch", "_do_epoch_train", "_do_epoch_validate", "all_batches", "one_batch"),
+    *("_do_one_batch", "_do_grad_opt", "_backward", "_step", "_with_events", "validate", "get_preds"),
+)
+"""The methods of fastai's `Learner` that make up its loop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Counted:
     """A data loader that fastai would make on the way, known only by its number of batches."""
@@ -43,9 +54,13 @@ class Counted:
 
 @dataclass(slots=True)
 class FastaiDialect:
-    """What `Reader` must know of fastai; `added` collects the callbacks that a call adds for its own time."""
+    """What `Reader` must know of fastai.
+
+    `added` collects the callbacks that a call adds on its way, `removed` those that it takes away.
+    """
 
     added: list[Value] = field(default_factory=list)
+    removed: list[Value] = field(default_factory=list)
 
     def is_callback_class(self, cls: object) -> bool:
         return isinstance(cls, type) and issubclass(cls, Callback)
@@ -97,9 +112,21 @@ class FastaiDialect:
     def special(self, name: str, arguments: dict[str, Value]) -> Value | None:
         if name == "added_cbs":
             return Entering(lambda _, inner: self.adding(arguments.get("cbs", Known(None)), inner))
+        if name in ("removed_cbs", "remove_cbs", "remove_cb", "no_bar"):
+            taken = Known(ProgressCallback) if name == "no_bar" else next(iter(arguments.values()), Unknown("cbs"))
+            return self.changing(self.removed, taken)
+        if name in ("add_cb", "add_cbs"):
+            return self.changing(self.added, next(iter(arguments.values()), Unknown("cbs")))
         if name == "validation_context":
             return Entering(lambda reader, inner: self.validating(reader, arguments, inner))
         return None
+
+    def changing(self, store: list[Value], callbacks: Value) -> Value:
+        """Note callbacks that the loop's own methods add or remove; where and for how long is not followed."""
+        for one in callbacks.items if isinstance(callbacks, Several) else (callbacks,):
+            if not any(_same(one, other) for other in store):
+                store.append(one)
+        return Entering(lambda _, inner: inner)
 
     def adding(self, callbacks: Value, inner: tuple[Node, ...]) -> tuple[Node, ...]:
         for one in callbacks.items if isinstance(callbacks, Several) else (callbacks,):
@@ -119,8 +146,20 @@ class FastaiDialect:
     def wraps(self, function: FunctionType) -> bool:
         return function.__name__ == "_with_events"
 
+    def is_dispatch(self, name: str) -> bool:
+        return name in ("__call__", "_call_one")
+
+    def is_loop_method(self, name: str) -> bool:
+        return name in LOOP_METHODS
+
     def is_own(self, function: FunctionType) -> bool:
-        return (function.__module__ or "").split(".")[0] in ("fastai", "fastcore")
+        """A decorator gives its wrapper the name and module of what it wraps, but not its globals."""
+        return str(function.__globals__.get("__name__", "")).split(".")[0] in (
+            "fastai",
+            "fastcore",
+            "torch",
+            "contextlib",
+        )
 
 
 def _same(one: Value, other: Value) -> bool:

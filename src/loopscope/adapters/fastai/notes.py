@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
-from fastai.callback.core import event
+from fastai.callback.core import Callback, event
 from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner
 
-from loopscope.adapters.fastai.binding import Member
+from loopscope.adapters.fastai.binding import CHANGING, Member
 from loopscope.adapters.fastai.dialect import FastaiDialect
 from loopscope.evaluate import Built, Known, Unknown
-from loopscope.model import Binding, Event, Node, Scope
+from loopscope.model import Binding, Event, Handler, Node, Scope
 from loopscope.reader import Reader
 from loopscope.source import place
 
@@ -38,6 +38,10 @@ def notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bindi
         )
     for name in reader.unread:
         yield f"the source of {name} cannot be read: the events that it fires are not shown"
+    for text in reader.unfollowed:
+        yield f"{text} is handed the learner and is not followed: what it fires is not shown"
+    if not any(fired(root)):
+        yield "no event was found in this call: what it runs could not be read"
     for name in ("__call__", "_call_one"):
         found = inspect.getattr_static(type(learn), name)
         if found is not vars(Learner)[name]:
@@ -46,7 +50,12 @@ def notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bindi
     for name in dict.fromkeys(fired(root)):
         if not hasattr(event, name):
             yield f"{name} is fired, but fastai.callback.core.event lacks it: fastai stops there with 'missing {name}'"
+    for event_name in dict.fromkeys(fired(root)):
+        for handler in binding.at(event_name):
+            yield from _changes(handler)
     for value in dialect.added:
+        if isinstance(value, Known) and not isinstance(value.value, (Callback, type)):
+            yield f"{value.value!r} is given as a callback and is none: fastai fails there"
         if isinstance(value, Unknown):
             yield f"the callbacks in {value.text!r} are only known while the run goes on"
     if "before_train" in set(fired(root)) and not any(
@@ -61,7 +70,14 @@ def notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bindi
         )
     for value in dialect.added:
         if isinstance(value, Built) and issubclass(value.cls, LRFinder):
-            yield _end_of_lr_find(value, _batches(dialect, learn))
+            yield _end_of_lr_find(value, batches_of(dialect, learn))
+
+
+def _changes(handler: Handler) -> Iterator[str]:
+    """Yield what a handler does to the loop itself, as its source shows: from there on the map may not hold."""
+    for fact in handler.facts:
+        if fact.kind == "note" and fact.text.startswith(CHANGING):
+            yield f"{handler.callback}.{handler.event} {fact.text}: from there on the map may not hold"
 
 
 def unheard(members: Iterable[Member], binding: Binding, root: Scope) -> Iterator[str]:
@@ -84,20 +100,25 @@ def _near_misses(cls: type, events: Iterable[str]) -> Iterator[str]:
             yield f"{name} (did you mean {match[0]}?)"
 
 
-def _batches(dialect: FastaiDialect, learn: Learner) -> int | None:
+def batches_of(dialect: FastaiDialect, learn: Learner) -> int | None:
     """Return the number of training batches of one epoch, None where the data has no length."""
     train = dialect.item(learn.dls, 0)
     return dialect.length(train.value) if isinstance(train, Known) else None
 
 
-def _end_of_lr_find(finder: Built, batches: int | None) -> str:
-    """Say when LRFinder ends its run; it takes 6 batches at least, whatever it is asked for."""
+def asked_batches(finder: Built) -> int | None:
+    """Return after how many batches LRFinder stops: 6 at least, whatever it is asked for; None where that is open."""
     asked = dict(finder.keywords).get("num_it")
-    if isinstance(asked, Known) and isinstance(asked.value, int):
-        number = max(6, asked.value)
-        after = f"{number} batches" + (f" (in epoch {math.ceil(number / batches)})" if batches else "")
-    else:
+    return max(6, asked.value) if isinstance(asked, Known) and isinstance(asked.value, int) else None
+
+
+def _end_of_lr_find(finder: Built, batches: int | None) -> str:
+    """Say when LRFinder ends its run."""
+    number = asked_batches(finder)
+    if number is None:
         after = "num_it batches"
+    else:
+        after = f"{number} batches" + (f" (in epoch {math.ceil(number / batches)})" if batches else "")
     return (
         f"LRFinder ends this run with CancelFitException in after_batch: after {after}, or sooner if the loss explodes"
     )
