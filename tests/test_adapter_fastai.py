@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 
@@ -14,7 +15,7 @@ pytestmark = need("fastai")
 import fastai.callback.all as cb
 import numpy as np
 import torch
-from fastai.callback.core import Callback, _events
+from fastai.callback.core import Callback, CancelBatchException, _events
 from fastai.learner import Learner, Recorder
 
 from loopscope import adapters
@@ -348,6 +349,60 @@ def test_what_is_no_callback_is_refused(bad):
     """The error names it and says how a plain function becomes a callback."""
     with pytest.raises(BadCallback, match="is no fastai callback"):
         adapter.describe(learner(), "fit", cbs=bad)
+
+
+@pytest.mark.parametrize("run", ["freeze", "summary", "save", "add_cb"])
+def test_a_method_that_runs_no_loop_is_no_run(run):
+    """A method of fastai's that fires nothing is refused like an unknown run."""
+    with pytest.raises(UnknownChoice, match="Accepted: fit"):
+        adapter.describe(learner(), run)
+
+
+def test_a_learner_that_was_never_built_is_refused():
+    """An object without callbacks gets an error that asks for its `__init__`."""
+    with pytest.raises(BadValue, match="Was its __init__ run"):
+        adapter.describe(Learner.__new__(Learner), "fit")
+
+
+def test_orders_that_cannot_be_compared_are_refused():
+    """fastai fails to sort a text among numbers; the error names each callback's order."""
+    odd = cb.GradientClip()
+    odd.order = "late"
+    with pytest.raises(BadCallback, match="GradientClip 'late'"):
+        adapter.describe(learner(odd), "fit")
+
+
+def test_what_callbacks_do_to_the_loop_is_noted():
+    """A handler that adds callbacks or swaps the data is named: from there on the map may not hold."""
+
+    class Adds(Callback):
+        def before_fit(self):
+            self.learn.add_cb(cb.GradientClip())
+
+    (note,) = adapter.describe(learner(Adds()), "fit").notes
+    assert note.startswith("Adds.before_fit changes the loop while it runs: learn.add_cb(")
+
+
+def test_a_raise_that_may_be_suppressed_is_not_certain():
+    """What `contextlib.suppress` may stop does not end the batch in the map; a generator handler runs nothing."""
+
+    class Suppressed(Callback):
+        def before_batch(self):
+            with contextlib.suppress(CancelBatchException):
+                raise CancelBatchException
+
+        def after_pred(self):
+            yield self.learn.validate()
+
+    loop = adapter.describe(learner(Suppressed()), "fit", epochs=1)
+    assert {row.status for row in rows(loop, "event", "after_loss")} == {"always"}
+    assert the(loop, "Suppressed", "after_pred").nested == ()
+
+
+def test_a_callback_given_in_a_call_that_is_none_is_noted():
+    """`learn.fit(1, cbs=[print])` fails in fastai; the map of that call says so."""
+    notes = adapter.describe_call(learner(), "fit", {"n_epoch": 1, "cbs": [len]}).notes
+    assert notes == ("<built-in function len> is given as a callback and is none: fastai fails there",)
 
 
 def test_a_class_that_needs_arguments_is_refused_with_what_to_type():

@@ -49,6 +49,23 @@ def test_what_fires_is_what_the_tree_says(case, tmp_path, monkeypatch):
     assert followed.events == len(watch.fired) > 1
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.raises is None], ids=lambda case: case.name)
+def test_what_a_row_says_of_always_and_never_is_so(case, tmp_path, monkeypatch):
+    """A handler whose rows are all `never` is not called at that event; one that is `always` somewhere is called."""
+    monkeypatch.chdir(tmp_path)
+    watch, loop = watched(case)
+    called = {(event, id_) for event, id_, _ in watch.codes}
+    told: dict[tuple[str, str], set[str]] = {}
+    for event in (row for _, row in tree(with_targets(loop)).walk() if row.kind == "event"):
+        for row in event.children:
+            if row.handler is not None:
+                told.setdefault((event.name, row.handler.id), set()).add(row.status)
+    nested = {fired.event for one in watch.fired for call in one.calls for fired in call.inner}
+    never = {pair for pair, statuses in told.items() if statuses == {"never"} and pair[0] not in nested}
+    assert called & never == set()
+    assert {pair for pair, statuses in told.items() if "always" in statuses} <= called
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_place_of_a_handler_is_where_the_code_that_ran_stands(case, tmp_path, monkeypatch):
     """`file:line` of each handler is that of the code object which fastai really called."""

@@ -41,7 +41,7 @@ def doc(function: object) -> str | None:
     the function under it counts; a method without a docstring has none, whatever the method says that it overrides.
     """
     for inner in _layers(function):
-        if isinstance(inner, (functools.partial, functools.partialmethod)):
+        if isinstance(getattr(inner, "__func__", inner), (functools.partial, functools.partialmethod)):
             continue
         text = _attribute(inner, "__doc__")
         if isinstance(inner, type) or callable(inner) or isinstance(inner, (staticmethod, classmethod)):

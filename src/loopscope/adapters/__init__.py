@@ -28,6 +28,8 @@ FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
                 "Learner.validate",
                 "Learner.get_preds",
                 "Learner.predict",
+                "Learner.show_results",
+                "Learner.show_results",
                 "Learner.tta",
             ),
             "fastai.callback.schedule": (

@@ -7,6 +7,7 @@ comes in as a `Vocabulary`.
 
 from __future__ import annotations
 
+import inspect
 from functools import lru_cache
 
 from loopscope.effects.data import LONGEST, ROOM, Effect, Effects, Vocabulary
@@ -40,6 +41,8 @@ def _read(function: object, owner: type, vocabulary: Vocabulary) -> Effects:
     found = None if plain is None else syntax(plain)
     if plain is None or found is None:
         return Effects()
+    if plain.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        return Effects((), "only makes a generator or coroutine: nothing in it runs", True)
     reading = Reading(owner, vocabulary, plain)
     things = [reading.known(value) for value in bound]
     named = {name: reading.known(value) for name, value in words.items()}

@@ -299,6 +299,8 @@ class Reading:
             entered = self.visit(item.context_expr, frame, path)
             if item.optional_vars is not None:
                 self.assign(item.optional_vars, self.entered(item.context_expr, entered, frame), None, frame, path)
+            if "suppress" in ast.unparse(item.context_expr):
+                path = path.given(SOMETIMES)  # what is raised inside may end here
         return self.block(node.body, frame, path)
 
     def entered(self, node: ast.expr, entered: Thing, frame: Frame) -> Thing:

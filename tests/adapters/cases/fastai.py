@@ -10,7 +10,16 @@ from typing import Any
 
 import fastai.callback.all as cb
 import torch
-from fastai.callback.core import Callback, CancelFitException, TrainEvalCallback, event
+from fastai.callback.core import (
+    Callback,
+    CancelBackwardException,
+    CancelBatchException,
+    CancelFitException,
+    CancelStepException,
+    TrainEvalCallback,
+    event,
+)
+from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner, SkipToEpoch
 from fastai.test_utils import VerboseCallback, synth_learner
 
@@ -181,6 +190,89 @@ def patched_with_arguments() -> Learner:
     learn.one_batch = one_batch
     learn._do_one_batch = functools.partial(_do_one_batch, learn, True)
     return learn
+
+
+class HandsOn(Learner):
+    """Hands its work on as a lambda, a local function, a partial, by `getattr`, and passes `*args` through."""
+
+    def fit(self, *args, **kwargs):
+        super().fit(*args, **kwargs)
+
+    def one_batch(self, i, b):
+        self.iter = i
+
+        self._split(self._set_device(b))
+        work = lambda: self._do_one_batch()  # noqa: E731, PLW0108 - a lambda is what this case is about
+        self._with_events(work, "batch", CancelBatchException)
+
+    def _do_one_batch(self):
+        def inner():
+            self._the_rest()
+
+        inner()
+
+    def _the_rest(self):
+        super()._do_one_batch()
+
+    def _do_grad_opt(self):
+        self._with_events(functools.partial(self._backward), "backward", CancelBackwardException)
+        self._with_events(self._step, "step", CancelStepException)
+        self.opt.zero_grad()
+
+
+def announced(function):
+    """A decorator that fires an event of its own before the method."""
+
+    @functools.wraps(function)
+    def wrapper(self, *args, **kwargs):
+        self("after_pred")
+        return function(self, *args, **kwargs)
+
+    return wrapper
+
+
+class Decorated(Learner):
+    @announced
+    def _do_epoch_validate(self, *args, **kwargs):
+        return super()._do_epoch_validate(*args, **kwargs)
+
+    @torch.no_grad()
+    def validate(self, *args, **kwargs):
+        return super().validate(*args, **kwargs)
+
+    def all_batches(self):
+        self.n_iter = len(self.dl)
+        [self.one_batch(i, b) for i, b in enumerate(self.dl)]
+
+
+def kept_original() -> Learner:
+    """A learner whose instance wraps its own original `one_batch`, and validates on the training data."""
+    learn = learner()
+    original = learn.one_batch
+
+    def one_batch(i, b):
+        original(i, b)
+        learn("after_pred")
+
+    learn.one_batch = one_batch
+    learn._do_epoch_validate = functools.partial(Learner._do_epoch_validate, learn, ds_idx=0)
+    return learn
+
+
+class Removes(Learner):
+    def fit(self, n, **kwargs):
+        self.remove_cb(ProgressCallback)
+        return super().fit(n, **kwargs)
+
+
+class SwitchesItself(Callback):
+    """Decides while it runs in which half it is called."""
+
+    def before_fit(self):
+        self.run_valid = False
+
+    def after_batch(self):
+        pass
 
 
 class Shadowed(torch.nn.Module):
@@ -361,6 +453,19 @@ CASES = [
     Case("_do_epoch_train calls super", override(CallsSuper), fit2, inspect=FIT2),
     Case("_do_one_batch patched on the instance", patched, fit2, inspect=FIT2),
     Case("one_batch and _do_one_batch patched with arguments", patched_with_arguments, fit2, inspect=FIT2),
+    Case("work handed on", override(HandsOn), fit2, inspect=FIT2),
+    Case("decorated methods", override(Decorated), fit2, inspect=FIT2),
+    Case("a decorated validate", override(Decorated), lambda learn: learn.validate(), "validate"),
+    Case("a kept original", kept_original, fit2, inspect=FIT2),
+    Case("a callback removed on the way", override(Removes), fit2, inspect=FIT2),
+    Case("run_valid set in before_fit", lambda: learner(SwitchesItself()), fit2, inspect=FIT2),
+    Case(
+        "lr_find within one epoch",
+        lambda: learner(n_trn=120),
+        lambda learn: learn.lr_find(stop_div=False, show_plot=False),
+        "lr_find",
+    ),
+    Case("fit_sgdr", learner, lambda learn: learn.fit_sgdr(2, 1), "fit_sgdr"),
     Case("a model attribute shadows after_loss", lambda: learner(model=Shadowed()), fit2, inspect=FIT2),
     Case("tabular", tabular, fit2, inspect=FIT2),
     Case("tabular predictions", tabular, lambda learn: learn.get_preds(), "get_preds"),

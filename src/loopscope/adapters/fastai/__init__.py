@@ -74,7 +74,11 @@ def describe(obj: Learner, run: str, *, epochs: int | None = None, start_epoch: 
         if "start_epoch" not in names and not (keywords and run in BY_EPOCHS):
             raise BadValue(f"{run} takes no start_epoch (got {start_epoch!r}). Leave start_epoch out.")
         arguments["start_epoch"] = _natural("start_epoch", start_epoch)
-    return describe_call(obj, run, arguments, cbs)
+    loop = describe_call(obj, run, arguments, cbs)
+    function = unwrap(method.function, through_wraps=False)
+    if function is not None and FastaiDialect().is_own(function) and not any(fired(loop.root)):
+        raise UnknownChoice.of("run", run, RUNS)  # a method of fastai's that fires nothing: freeze, save, summary
+    return loop
 
 
 def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
@@ -88,6 +92,8 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
 
 
 def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object) -> Loop:
+    if "cbs" not in vars(obj) or obj.cbs is None:
+        raise BadValue(f"this {type(obj).__name__} has no list of callbacks (learn.cbs). Was its __init__ run?")
     found = _method(obj, method)
     own = callbacks(cbs)
     takes_cbs = "cbs" in inspect.signature(found.function).parameters

@@ -321,7 +321,7 @@ def _raises(member: Member, event: str, done: Effects) -> Iterable[Raise]:
     if issubclass(member.cls, LRFinder) and event == "after_batch":
         yield Raise("CancelFitException", True, (Need(LAST),), "self.train_iter >= self.num_it")
     for item in done.items:
-        if item.kind == "raises":
+        if item.kind == "raises" and not (issubclass(member.cls, LRFinder) and "num_it" in item.when):
             yield Raise(item.target, item.certain, (), item.when)
 
 
