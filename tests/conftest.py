@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator
 from difflib import unified_diff
 from importlib.util import find_spec
@@ -21,6 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; processes would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if missing := sorted(name for name in REQUIRED if find_spec(name) is None):
         raise pytest.UsageError(
             f"LOOPSCOPE_REQUIRE names {', '.join(missing)}, which is not installed here: install it, or leave it out."

@@ -351,7 +351,7 @@ def test_what_is_no_callback_is_refused(bad):
         adapter.describe(learner(), "fit", cbs=bad)
 
 
-@pytest.mark.parametrize("run", ["freeze", "summary", "save", "add_cb"])
+@pytest.mark.parametrize("run", ["freeze", "save", "add_cb", "export"])
 def test_a_method_that_runs_no_loop_is_no_run(run):
     """A method of fastai's that fires nothing is refused like an unknown run."""
     with pytest.raises(UnknownChoice, match="Accepted: fit"):
@@ -367,9 +367,10 @@ def test_a_learner_that_was_never_built_is_refused():
 def test_orders_that_cannot_be_compared_are_refused():
     """fastai fails to sort a text among numbers; the error names each callback's order."""
     odd = cb.GradientClip()
+    learn = learner(odd)
     odd.order = "late"
     with pytest.raises(BadCallback, match="GradientClip 'late'"):
-        adapter.describe(learner(odd), "fit")
+        adapter.describe(learn, "fit")
 
 
 def test_what_callbacks_do_to_the_loop_is_noted():

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
-
 from tests.frameworks import need
 
 pytestmark = need("fastai")
+
+import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -233,7 +233,7 @@ def _handled(item: Entry) -> bool:
 class _Line:
     """Pieces that share a line as long as they fit; the rest goes on below, a little further in.
 
-    `optional` is left out where it does not fit.
+    `optional` stays whole: on the last line, or on one of its own.
     """
 
     pieces: Sequence[Text]
@@ -246,7 +246,9 @@ class _Line:
                 lines.append(Text("    ") + piece[len(piece) - len(piece.plain.lstrip()) :])
             else:
                 lines[-1].append_text(piece)
-        if self.optional and lines[-1].cell_len + self.optional.cell_len <= options.max_width:
+        if self.optional and lines[-1].cell_len + self.optional.cell_len > options.max_width:
+            lines.append(Text("    ") + self.optional[len(self.optional) - len(self.optional.plain.lstrip(", ")) :])
+        elif self.optional:
             lines[-1].append_text(self.optional)
         yield from lines
 
