@@ -400,6 +400,24 @@ def test_a_raise_that_may_be_suppressed_is_not_certain():
     assert the(loop, "Suppressed", "after_pred").nested == ()
 
 
+def test_a_model_that_answers_look_ups_itself_is_noted():
+    """A wrapper that delegates attributes may have an event's name behind it: the map cannot look, and says so."""
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x)
+
+        def __getattr__(self, name):
+            return super().__getattr__(name) if name == "inner" else getattr(self.inner, name)
+
+    (note,) = adapter.describe(learner(model=Wrapper(Shadowed())), "fit").notes
+    assert note.startswith("Wrapper answers look-ups by a __getattr__ of its own")
+
+
 def test_a_callback_given_in_a_call_that_is_none_is_noted():
     """`learn.fit(1, cbs=[print])` fails in fastai; the map of that call says so."""
     notes = adapter.describe_call(learner(), "fit", {"n_epoch": 1, "cbs": [len]}).notes

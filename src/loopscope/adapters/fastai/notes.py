@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from fastai.callback.core import Callback, event
 from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner
+from torch import nn
 
-from loopscope.adapters.fastai.binding import CHANGING, Member
+from loopscope.adapters.fastai.binding import CHANGING, Member, static
 from loopscope.adapters.fastai.dialect import FastaiDialect
 from loopscope.evaluate import Built, Known, Unknown
 from loopscope.model import Binding, Event, Handler, Node, Scope
@@ -50,6 +51,13 @@ def notes(learn: Learner, reader: Reader, dialect: FastaiDialect, binding: Bindi
     for name in dict.fromkeys(fired(root)):
         if not hasattr(event, name):
             yield f"{name} is fired, but fastai.callback.core.event lacks it: fastai stops there with 'missing {name}'"
+    for holder, stock in ((learn, Learner), (vars(learn).get("model"), nn.Module)):
+        answers = static(type(holder), "__getattr__")
+        if holder is not None and answers is not None and answers is not static(stock, "__getattr__"):
+            yield (
+                f"{type(holder).__name__} answers look-ups by a __getattr__ of its own: what it answers to the name "
+                f"of an event is called by every callback, and is not shown"
+            )
     for event_name in dict.fromkeys(fired(root)):
         for handler in binding.at(event_name):
             yield from _changes(handler)
