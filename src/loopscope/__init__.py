@@ -1,7 +1,8 @@
-"""What a callback-driven training loop will run: every scope, event and handler, in true order, before the first batch.
+"""What a callback-driven training loop will run, and what it did run: every scope, event and handler, in true order.
 
 >>> import loopscope
 >>> loopscope.show(learn, "fit_one_cycle", epochs=3)  # doctest: +SKIP
+>>> with loopscope.record(learn, "run.loop") as rec: learn.fit_one_cycle(3)  # doctest: +SKIP
 
 Constraint: importing this costs a few milliseconds and imports neither a framework nor numpy, rich or click; the names
 below are imported when they are first used (PEP 562).
@@ -11,15 +12,17 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing typing would cost more than this whole module
 if TYPE_CHECKING:
-    from loopscope.api import inspect, show
+    from loopscope.api import inspect, load, record, show
     from loopscope.errors import LoopscopeError
 
 __version__ = "0.1.0"
-__all__ = ["LoopscopeError", "__version__", "inspect", "show"]
+__all__ = ["LoopscopeError", "__version__", "inspect", "load", "record", "show"]
 
 _HOME = {
     "LoopscopeError": "loopscope.errors",
     "inspect": "loopscope.api",
+    "load": "loopscope.api",
+    "record": "loopscope.api",
     "show": "loopscope.api",
 }
 

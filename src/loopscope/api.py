@@ -16,22 +16,35 @@ from loopscope.fitcalls import Call
 from loopscope.model import Handler, Loop
 from loopscope.named import Spec
 from loopscope.program import Program, raised_by_program
+from loopscope.recordings import LoopRecording, load
 from loopscope.render import FORMATS, SUFFIXES, Options, render, renderer
+from loopscope.running import Recorded, run_recorded
+from loopscope.saving import ALL as SAVE_FORMATS
+from loopscope.saving import SORTS
 from loopscope.script import first_fit
+from loopscope.session import LIMIT, Session
 from loopscope.views import Landed, Row, View, landed, view
 
 __all__ = [
     "FORMATS",
+    "LIMIT",
+    "SAVE_FORMATS",
+    "SORTS",
     "Call",
     "LoopMap",
+    "LoopRecording",
     "Program",
+    "Recorded",
     "Spec",
     "called",
     "event_docs",
     "first_fit",
     "format_of",
     "inspect",
+    "load",
     "raised_by_program",
+    "record",
+    "run_recorded",
     "show",
 ]
 
@@ -72,6 +85,16 @@ def show(  # noqa: PLR0913 - those of inspect, and how it looks
     renderer(format)  # a misspelt format is said before any work
     shown = inspect(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs)
     shown.show(format, verbose=verbose, file=file)
+
+
+def record(obj: object, path: str | os.PathLike[str], *, force: bool = False, limit: int = LIMIT) -> LoopRecording:
+    """Record what `obj` really runs: `with record(learn, "run.loop") as rec: learn.fit(2)`, then `print(rec)`.
+
+    Only this very object is recorded, not its copies. `force` overwrites a file that is there; at `limit` bytes
+    recording stops with a warning, and training goes on. Raises `UnknownObject`, `UnknownVersion`, and what
+    `recording.Tape.create` says of a path, when the `with` block begins and before anything is attached.
+    """
+    return LoopRecording(path, Session(obj, path, force=force, limit=limit))
 
 
 def called(call: Call, cbs: object = None) -> LoopMap:

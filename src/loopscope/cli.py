@@ -1,4 +1,4 @@
-"""The command line: `loopscope show train.py`, `loopscope demo`.
+"""The command line: `loopscope show train.py`, `loopscope run train.py`, `loopscope report run.loop`, `loopscope demo`.
 
 Constraint: the user's program runs outside of click, which would turn its Ctrl-C into "Aborted!".
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, ClassVar, NoReturn, TextIO
 
 import click
 
 from loopscope import __version__, api
-from loopscope.api import FORMATS, Call, Program, Spec, first_fit, raised_by_program
+from loopscope.api import FORMATS, SAVE_FORMATS, SORTS, Call, Program, Recorded, Spec, first_fit, raised_by_program
 from loopscope.errors import LoopscopeError
 
 DEMO = Path(__file__).parent / "demos" / "fastai_learner.py"
@@ -60,7 +61,7 @@ def _fail(error: LoopscopeError) -> NoReturn:
 @click.group(context_settings=HELP)
 @click.version_option(__version__, "-V", "--version", message="loopscope %(version)s")
 def loopscope() -> None:
-    """See what a callback-driven training loop will run, before the first batch."""
+    """See what a callback-driven training loop will run, before the first batch, and what it did run."""
 
 
 class ScriptCommand(click.Command):
@@ -193,6 +194,103 @@ def show(  # noqa: PLR0913 - one parameter for each option
     specs = [Spec.parse(one) for one in cbs]
     program = Program(target[0], target[1:], module)
     return functools.partial(_show, program, out, specs)
+
+
+class Size(click.ParamType):
+    """A number of bytes: 500M, 4G, 300000000."""
+
+    name = "size"
+    UNITS: ClassVar[dict[str, int]] = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is no size. Type a number of bytes, or 500M, or 4G.", param, ctx)
+        return int(float(match[1]) * self.UNITS[match[2]])
+
+
+@loopscope.command(cls=ScriptCommand, context_settings={**HELP, "allow_interspersed_args": False})
+@click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as after python -m.")
+@click.option("-o", "--output", metavar="FILE", help="The recording.  [default: SCRIPT.PID.loop, in this folder]")
+@click.option("--force", is_flag=True, help="Let -o overwrite.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not show the report at the end.")
+@click.option(
+    "--max-size", type=Size(), default=api.LIMIT, metavar="SIZE", help="Record no more than that.  [default: 4G]"
+)
+@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT.py [ARGS]...")
+def run(
+    module: bool, output: str | None, force: bool, quiet: bool, max_size: int, target: tuple[str, ...]
+) -> Callable[[], None]:
+    """Run a script and record what its training loop really does.
+
+    SCRIPT runs exactly as python would run it, with its ARGS, to its end. Every event and every handler call of every
+    learner that it trains is stamped into FILE, as it happens: after kill -9 the file still says what was open, and
+    while the script runs `loopscope report FILE` in another terminal does. At the end the report is shown on stderr.
+
+    The run itself is not changed: same events, same order, same results, same exceptions. Processes that the script
+    starts are not recorded. Under torchrun, ranks from 1 on write to FILE.rank1.loop and so on.
+
+    \b
+    Examples:
+      loopscope run train.py --lr 0.1
+      loopscope run -o run.loop -m package.train --epochs 3
+
+    All that follows SCRIPT is the script's, except --output, --force, --quiet and --max-size, unless a -- comes first.
+
+    Exit status: the script's own; 2 if it could not be started or recorded.
+    """
+    how = Recorded(None if output is None else Path(output), force, max_size, quiet)
+    return functools.partial(_run, Program(target[0], target[1:], module), how)
+
+
+def _run(program: Program, how: Recorded) -> None:
+    try:
+        api.run_recorded(program, how)
+    except LoopscopeError as error:
+        if raised_by_program(error):
+            raise
+        _fail(error)
+
+
+@loopscope.command(context_settings=HELP)
+@click.option(
+    "-f", "--format", type=click.Choice(SAVE_FORMATS), help="How it looks.  [default: by -o's suffix, or text]"
+)
+@click.option("-o", "--output", metavar="FILE", help="Write there instead of the terminal; a trace needs it.")
+@click.option("--force", is_flag=True, help="Let -o overwrite.")
+@click.option("--depth", type=click.IntRange(0), metavar="N", help="Fold the tree below N levels.")
+@click.option(
+    "--sort", type=click.Choice(SORTS), default="tree", show_default=True, help="What orders rows side by side."
+)
+@click.option("--top", type=click.IntRange(0), default=10, show_default=True, help="So many of the slowest handlers.")
+@click.argument("file", metavar="FILE")
+def report(  # noqa: PLR0913 - one parameter for each option
+    format: str | None, output: str | None, force: bool, depth: int | None, sort: str, top: int, file: str
+) -> None:
+    """Show what a recording says: how the run ended, and where each nanosecond went.
+
+    FILE is what `loopscope run` or loopscope.record wrote. It may still be written to: then the first lines say which
+    call is open, since when, in which epoch and batch.
+
+    \b
+    Examples:
+      loopscope report run.loop
+      loopscope report --depth 5 --sort total run.loop
+      loopscope report --format trace -o trace.json run.loop    # opens in ui.perfetto.dev
+
+    Exit status: 0 shown; 2 could not be shown.
+    """
+    recording = api.LoopRecording(file)
+    if output is not None:
+        recording.save(output, format, depth=depth, sort=sort, top=top, force=force)
+    elif format == "trace":
+        raise LoopscopeError("a trace goes into a file. Add -o trace.json.")
+    elif format in (None, "text"):
+        recording.show(depth=depth, sort=sort, top=top)
+    else:
+        click.echo(recording.render(format, depth=depth, sort=sort, top=top), nl=False)
 
 
 @loopscope.command(context_settings=HELP)

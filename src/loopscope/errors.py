@@ -34,3 +34,7 @@ class BadCallback(LoopscopeError, TypeError):
 
 class BadValue(LoopscopeError, ValueError):
     """A value outside what is accepted, such as a negative number of epochs."""
+
+
+class UnknownVersion(LoopscopeError):
+    """A framework that lacks what loopscope needs of it, or has it in another shape; nothing was changed of it."""

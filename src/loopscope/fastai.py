@@ -1,4 +1,4 @@
-"""What fastai users import: `from loopscope.fastai import *` adds two methods to `Learner` and three names.
+"""What fastai users import: `from loopscope.fastai import *` adds three methods to `Learner`, and names.
 
 `learn.show_training_loop(verbose=True)` prints fastai's own list of its loop with what each callback does, as an
 article of the fastai community introduced it; `learn.training_loop("fit_one_cycle", epochs=2)` is the true map.
@@ -8,6 +8,7 @@ Constraint: the learner is never touched, so nothing is added to it and removed 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import sys
 from types import ModuleType
@@ -19,7 +20,7 @@ from fastcore.xtras import dict2obj
 from loopscope import api
 from loopscope.errors import UnknownChoice
 
-__all__ = ["event2doc", "show_training_loop", "state_versions", "training_loop"]
+__all__ = ["event2doc", "record_training_loop", "show_training_loop", "state_versions", "training_loop"]
 
 event2doc: Any = dict2obj(api.event_docs("fastai"))
 """A description of every event of the installed fastai, by attribute: `event2doc.before_batch`."""
@@ -45,6 +46,17 @@ def training_loop(
     return api.inspect(self, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs)
 
 
+def record_training_loop(
+    self: Learner, path: str | os.PathLike[str], *, force: bool = False, limit: int = api.LIMIT
+) -> api.LoopRecording:
+    """Record what this learner really runs: `with learn.record_training_loop("run.loop") as rec: learn.fit(2)`.
+
+    The same as `loopscope.record(learn, ...)`; afterwards `print(rec)`, or `loopscope report run.loop`.
+    """
+    return api.record(self, path, force=force, limit=limit)
+
+
+Learner.record_training_loop = record_training_loop
 Learner.show_training_loop = show_training_loop
 Learner.training_loop = training_loop
 

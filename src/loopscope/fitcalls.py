@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from loopscope.errors import LoopscopeError
+from loopscope.errors import LoopscopeError, UnknownVersion
 from loopscope.model import Place
 
 
@@ -36,10 +36,6 @@ class Call:
     place: Place | None = None
     note: str = ""
     lifted: Callable[[], AbstractContextManager[None]] = nullcontext
-
-
-class UnknownVersion(LoopscopeError):
-    """A framework was imported that lacks every call which would have been noticed."""
 
 
 _ABSENT: Any = object()
@@ -89,8 +85,10 @@ class FitCalls:
 
     >>> calls = FitCalls(print, adapters.FIT_LIKE); calls.install(); learn.fit(1); calls.remove()  # doctest: +SKIP
 
-    What `on_call` raises is raised in place of the call. Calls that such a call makes in turn are not handed over, nor
-    are those in forked children; one that `on_call` itself leads to (it imports a file that trains) is refused.
+    What `on_call` raises is raised in place of the call. What it returns, if that can be called, is called when the call
+    is over, with the exception that left it or None. Calls that such a call makes in turn are not handed over, unless
+    `wants(obj, method)` decides; nor are those in forked children; one that `on_call` itself leads to (it imports a
+    file that trains) is refused.
     A subclass that overrides a call is covered as soon as the class exists. A method that was put in place later (a
     patch, an instance attribute) is noticed when it comes to one that is watched: its frame is then looked up.
     `watched` is root -> module -> `Class.method`s; `found` holds, by root, what the imported frameworks have of it.
@@ -98,6 +96,7 @@ class FitCalls:
 
     on_call: Callable[[Call], object]
     watched: Mapping[str, Mapping[str, Sequence[str]]]
+    wants: Callable[[object, str], bool] | None = None
     found: dict[str, list[str]] = field(default_factory=dict)
     _methods: dict[type, set[str]] = field(default_factory=dict)
     _swaps: list[_Swap] = field(default_factory=list)
@@ -110,6 +109,7 @@ class FitCalls:
         """Watch the calls of each framework that is imported, and of each one that will be."""
         from wrapt import register_post_import_hook
 
+        _INSTALLED.append(self)
         for root, modules in self.watched.items():
             for module, names in modules.items():
                 register_post_import_hook(functools.partial(self._imported, root, names), module)
@@ -120,6 +120,8 @@ class FitCalls:
         for swap in reversed(self._swaps):
             swap.remove()
         self._swaps.clear()
+        if self in _INSTALLED:
+            _INSTALLED.remove(self)
 
     def _imported(self, root: str, names: Sequence[str], module: types.ModuleType) -> None:
         if self._removed:  # wrapt offers no way to take a hook back
@@ -173,43 +175,55 @@ class FitCalls:
         @functools.wraps(before)
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             method = before.__get__(self_, type(self_))
-            if not self._is_outermost():
+            if not self._is_wanted(self_, name):
                 return method(*args, **kwargs)
             arguments = _bind(method, args, kwargs)
             if arguments is None:  # python's own TypeError comes from there, or from what it passes them on to
                 return method(*args, **kwargs)
             with self._lock, self._as("looking at"):
-                self.on_call(self._noticed(self_, name, arguments))
-            with self._as("inside"):
-                return method(*args, **kwargs)
+                over = self.on_call(self._noticed(self_, name, arguments))
+            over = over if callable(over) else _nothing
+            try:
+                with self._as("inside"):
+                    done = method(*args, **kwargs)
+            except BaseException as error:
+                over(error)
+                raise
+            over(None)
+            return done
 
+        WRAPPERS.add(call.__code__)
         return call
 
-    def _is_outermost(self) -> bool:
+    def _is_wanted(self, obj: object, method: str) -> bool:
         state = getattr(self._thread, "state", "")
         if state == "looking at":
             raise LoopscopeError(
                 f'{_caller()} trains while it is imported. Put that behind: if __name__ == "__main__":'
             )
-        return not (self._removed or state or os.getpid() != self._pid)
+        if self._removed or os.getpid() != self._pid:
+            return False
+        return not state if self.wants is None else self.wants(obj, method)
 
     @contextmanager
     def _as(self, state: str) -> Iterator[None]:
         """Say of this thread that it is looking at a fit-like call, or inside one."""
+        before = getattr(self._thread, "state", "")
         self._thread.state = state
         try:
             yield
         finally:
-            self._thread.state = ""
+            self._thread.state = before
 
     def _noticed(self, obj: object, method: str, arguments: Mapping[str, object]) -> Call:
         names = {name for owner, names in self._methods.items() if isinstance(obj, owner) for name in names}
-        call = _late_call(obj, method, names) or Call(obj, method, arguments, _caller())
+        late = _late_call(obj, method, names) if self.wants is None else None  # nested: the outer one is running, too
+        call = late or Call(obj, method, arguments, _caller())
         return replace(call, lifted=self._lifted)
 
     @contextmanager
     def _lifted(self) -> Iterator[None]:
-        swaps = list(self._swaps)
+        swaps = [swap for one in _INSTALLED for swap in one._swaps]
         for swap in reversed(swaps):
             swap.take_out()
         try:
@@ -217,6 +231,17 @@ class FitCalls:
         finally:
             for swap in swaps:
                 swap.put_in()
+
+
+_INSTALLED: list[FitCalls] = []
+"""All that are installed, in order: who reads a method must not take a wrapper of another one for the program's own."""
+
+WRAPPERS: set[types.CodeType] = set()
+"""The code of what stands in for fit-like calls: a frame of one says that such a call is under way."""
+
+
+def _nothing(error: BaseException | None) -> None:
+    """What is done at the end of a call whose end nobody waits for."""
 
 
 _NOT_CALLS = (staticmethod, classmethod, property)

@@ -21,6 +21,10 @@ Flags: TypeAlias = Mapping[str, bool | None]
 """What is known of each flag: True, False, or None when only the run decides. A missing name means None."""
 
 
+WAITS = "waits for the device"
+"""How the note on a handler begins whose source makes the host wait for the GPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """One condition: `Need("training", True, "run_valid is False")`.
@@ -221,7 +225,8 @@ class Loop:
     the run would be typed. `docs` describes each event in a sentence; `cancels` are the exceptions with which
     a handler can leave a scope on purpose; `swallowed` are exceptions that the framework's dispatch drops
     without a word (the remaining handlers of that event do not run). `outline` is the framework's own printed
-    list of its loop, if it has one. `notes` are things that a reader of the map must know.
+    list of its loop, if it has one. `notes` are things that a reader of the map must know. `home` is the folder of the
+    framework's own code: what stands elsewhere is an override.
     """
 
     framework: str
@@ -237,3 +242,4 @@ class Loop:
     outline: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    home: str = ""

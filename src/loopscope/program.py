@@ -24,7 +24,7 @@ from importlib.machinery import SourceFileLoader
 
 from loopscope.errors import LoopscopeError
 
-OURS = frozenset({"loopscope.program", "loopscope.fitcalls", "loopscope.script"})
+OURS = frozenset({"loopscope.program", "loopscope.fitcalls", "loopscope.script", "loopscope.running"})
 """The modules whose frames stand between python and the program, or between the program and its framework."""
 
 

@@ -126,14 +126,15 @@ def _no_fit(program: Program, calls: FitCalls, code: object) -> NoReturn:
     threads = _other_threads()
     running = f" Still running: {', '.join(threads)}; a call made there is shown." if threads else ""
     raise NoFit(
-        f"{program} {how} without a fit-like call. {_waited_for(calls)}{running}\n"
+        f"{program} {how} without a fit-like call. {waited_for(calls)}{running}\n"
         f"If the training needs arguments, give them after the script: loopscope show {program} ARGS. "
         f"Calls in processes that the script starts are not seen.",
         status if code else LoopscopeError.exit_code,
     )
 
 
-def _waited_for(calls: FitCalls) -> str:
+def waited_for(calls: FitCalls) -> str:
+    """Return what was waited for, in a sentence: the calls of the frameworks that the program imported."""
     if not calls.found:
         return f"It imported no framework that loopscope knows ({', '.join(sorted(calls.watched))})."
     waited = [f"{root}'s {', '.join(names)}" for root, names in sorted(calls.found.items())]

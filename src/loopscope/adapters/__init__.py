@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import entry_points
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 from typing import Any, Protocol, cast
 
 from loopscope import collector
@@ -44,6 +44,11 @@ FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 """Root module -> module that defines or attaches the calls -> the calls that run a loop, as `Class.method`."""
 
+NESTED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"fastai": {"fastai.learner": ("Learner._do_epoch_train", "Learner._do_epoch_validate")}}
+)
+"""As `FIT_LIKE`: parts of a loop that a handler may call by itself; a recording places such a call as a run inside."""
+
 GROUP = "loopscope.adapters"
 """The entry-point group for adapters of third parties: name = root module of the framework, value = module."""
 
@@ -65,6 +70,31 @@ class Adapter(Protocol):
     def describe_call(self, obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
         """Return the loop of one real call, its arguments by parameter name; `cbs` are added and marked."""
 
+    __name__: str
+    DISPATCHING: Collection[CodeType]
+    """The code of the functions that call handlers while something is recorded."""
+
+    def verify(self) -> None:
+        """Raise `UnknownVersion` if the framework's dispatch has not the shape that `attach` expects."""
+
+    def attach(self, obj: Any, sink: Callable[[Any], Any]) -> Callable[[], None]:
+        """Record every event and handler call of `obj` (None: of every object); return what detaches it.
+
+        `sink(obj)` gives the `recorder.Subject` of an object: the codes and lanes to write to.
+        """
+
+    def adopt(self, obj: Any) -> object:
+        """Have an object recorded that is met for the first time, while every object is."""
+
+    def facts(self, obj: Any) -> Mapping[str, object]:
+        """Return what a recording says of an object: its class, its device."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Return package -> version, of the framework and what it stands on."""
+
+    def calibrate(self) -> Mapping[str, object]:
+        """Return what recording costs in this process, in ns: `per_event`, `per_call`, `clock`, `dispatch`, ..."""
+
 
 def find(obj: object) -> Adapter:
     """Return the adapter that knows `obj`; only frameworks that are already imported are asked.
@@ -79,6 +109,12 @@ def find(obj: object) -> Adapter:
                 if adapter.accepts(obj):
                     return adapter
     raise UnknownObject(_unknown(obj, list({**TABLE, **third_parties()})))
+
+
+def load(root: str) -> Adapter:
+    """Return the adapter of a framework that the program has imported."""
+    with collector.paused():
+        return cast(Adapter, importlib.import_module({**third_parties(), **TABLE}[root]))
 
 
 @functools.cache

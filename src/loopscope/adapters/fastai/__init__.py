@@ -8,6 +8,7 @@ conformance suite. Constraint: the learner is looked at, never touched.
 from __future__ import annotations
 
 import inspect
+import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -22,14 +23,34 @@ from fastai.learner import Learner, SkipToEpoch
 
 from loopscope import collector
 from loopscope.adapters.fastai.binding import LAST, SKIPPED, Member, bind
+from loopscope.adapters.fastai.calibrate import calibrate
 from loopscope.adapters.fastai.dialect import FastaiDialect
+from loopscope.adapters.fastai.dispatch import CODES as DISPATCHING
+from loopscope.adapters.fastai.dispatch import attach, verify
 from loopscope.adapters.fastai.events import describe as describe_events
 from loopscope.adapters.fastai.notes import asked_batches, batches_of, fired, notes, unheard
+from loopscope.adapters.fastai.vocabulary import NESTING
+from loopscope.adapters.fastai.watching import adopt
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
 from loopscope.evaluate import Built, Evaluator, Known, Method, Several, Value
 from loopscope.model import ONCE, Loop, Node, Repeat, Scope
 from loopscope.reader import Reader
 from loopscope.source import place, unwrap
+
+__all__ = [
+    "DISPATCHING",
+    "accepts",
+    "adopt",
+    "attach",
+    "calibrate",
+    "callbacks",
+    "describe",
+    "describe_call",
+    "event_docs",
+    "facts",
+    "verify",
+    "versions",
+]
 
 RUNS = ("fit", "fit_one_cycle", "fine_tune", "validate", "get_preds", "lr_find", "fit_flat_cos", "fit_sgdr", "tta")
 """The runs that `inspect` names; any other method of the learner that fires events can be asked for too."""
@@ -44,6 +65,19 @@ EPOCHS = ("n_epoch", "epochs")
 def event_docs() -> dict[str, str]:
     """Return every event of the installed fastai with its description."""
     return describe_events(_events)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a map or a recording depends on."""
+    return {"fastai": fastai.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def facts(obj: Learner) -> dict[str, object]:
+    """Return what a recording says of a learner: its class, the class of its model, and the model's device."""
+    model = vars(obj).get("model")
+    first = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
+    device = "" if first is None else str(first.device)
+    return {"cls": type(obj).__name__, "model": type(model).__name__, "device": device, "framework": "fastai"}
 
 
 def accepts(obj: object) -> bool:
@@ -129,7 +163,8 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
         swallowed=("StopIteration",),
         outline=tuple(fastai.learner._loop),
         notes=tuple(dict.fromkeys([*notes(obj, reader, dialect, binding, root), *unheard(members, binding, root)])),
-        versions={"fastai": fastai.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        versions=versions(),
+        home=os.path.dirname(fastai.__file__),
     )
 
 
@@ -176,7 +211,7 @@ def _natural(name: str, value: object) -> int:
 
 
 def _method(learn: Learner, run: str) -> Method:
-    public = type(run) is str and not run.startswith("_")
+    public = type(run) is str and (not run.startswith("_") or run in NESTING)
     method = Evaluator(learn, FastaiDialect()).resolve(run) if public else None
     if method is None:
         raise UnknownChoice.of("run", run, RUNS)

@@ -1,0 +1,296 @@
+"""What the recorded dispatch knows of each learner: its codes in the file, its callbacks, and fastai's rule of turns.
+
+Constraint: learners and callbacks are held weakly, or only while a call of theirs is being recorded.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from _thread import get_ident
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from fastai.callback.core import Callback, _events, _inner_loop
+from fastai.learner import Learner
+from fastcore.basics import GetAttr, noop
+from torch import nn
+
+from loopscope.adapters.fastai.binding import Member, bind, static
+from loopscope.model import Binding, Flags
+
+__all__ = [
+    "ABSENT",
+    "CALL",
+    "CALLS",
+    "INNER",
+    "OWN",
+    "WATCHED",
+    "Callback",
+    "Dispatching",
+    "Watched",
+    "adopt",
+    "again",
+    "begin",
+    "clock",
+    "failed",
+    "finish",
+    "get_ident",
+    "in_order",
+    "rebound",
+    "shadows",
+    "wanted",
+]
+
+ABSENT: Any = object()
+CALL = vars(Callback)["__call__"]
+CALLS: set[Any] = {CALL}
+"""fastai's own `Callback.__call__`, and what stands in for it while a learner with its own dispatch is recorded."""
+INNER = frozenset(_inner_loop)
+clock = time.perf_counter_ns
+in_order = attrgetter("order")
+
+WATCHED: dict[int, Watched] = {}
+"""id of a learner -> its first recording; the others hang on that one (`Watched.all`)."""
+
+OWN: dict[int, Dispatching] = {}
+"""id of a learner -> the event that its own dispatch is at, meanwhile it is not in `WATCHED`."""
+
+ADOPTERS: list[Callable[[Any], Watched | None]] = []
+"""Who wants every learner of the program, not one that it was given."""
+
+
+def adopt(learn: Any) -> Watched | None:
+    """Return the recording of a learner that is met for the first time, if anybody records every learner."""
+    if id(learn) in OWN:
+        return None
+    for adopter in ADOPTERS:
+        adopter(learn)
+    return WATCHED.get(id(learn))
+
+
+@dataclass(slots=True)
+class Dispatching:
+    """An event of a learner with its own dispatch: `in_handler` while one of its handlers runs."""
+
+    watched: Watched
+    event: str
+    in_handler: bool = False
+
+
+class _Events(dict[str, int]):
+    """Event -> its code; one that is new gets its code when it first fires."""
+
+    def __init__(self, register: Callable[[str], int]) -> None:
+        self.register = register
+
+    def __missing__(self, event: str) -> int:
+        code = self[event] = self.register(event)
+        return code
+
+
+class _Handlers(dict[str, dict[int, int]]):
+    """Event -> id of a callback -> the code of its handler."""
+
+    def __missing__(self, event: str) -> dict[int, int]:
+        found: dict[int, int] = {}
+        self[event] = found
+        return found
+
+
+class Watched:
+    """One learner in one recording.
+
+    `sink` is the neutral side (`recorder.Subject`): it gives the codes and the lanes. `known` are the callbacks of the
+    last event in calling order, `plain` those of their classes that leave fastai's rule of turns alone.
+    """
+
+    __slots__ = ("all", "cbs", "events", "handlers", "known", "labels", "lane", "lanes", "live", "plain", "ref", "sink")
+
+    def __init__(self, learn: Any, sink: Any) -> None:
+        self.ref = weakref.ref(learn)
+        self.sink = sink
+        self.lanes = sink.lanes
+        self.lane = sink.lane
+        self.all: tuple[Watched, ...] = (self,)
+        self.live = True
+        self.events = _Events(sink.event)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the callbacks, as at the end of each run: nothing of the user's is kept alive by a recording."""
+        self.known: list[Any] = []
+        self.cbs: list[Any] = []
+        self.labels: dict[int, str] = {}
+        self.handlers = _Handlers()
+        self.plain: frozenset[type] = frozenset()
+
+    def number(self, learn: Any) -> None:
+        """Name the callbacks as the map does, from where they stand when a run begins."""
+        self.forget()
+        for at, cb in enumerate(learn.cbs, 1):
+            self.cbs.append(cb)
+            self.labels[id(cb)] = f"{type(cb).__name__}#{at}"
+
+    def label(self, cb: Any, learn: Any = None) -> str:
+        """Return the id of a callback: that of the map for its class where one is free, else by its position."""
+        if id(cb) not in self.labels:
+            learn = learn if learn is not None else self.ref()
+            present = {id(one) for one in learn.cbs}
+            taken = {label for key, label in self.labels.items() if key in present}
+            name = type(cb).__name__
+            free = [one for one in self.sink.callbacks() if one.rpartition("#")[0] == name and one not in taken]
+            at = next((n for n, one in enumerate(learn.cbs, 1) if one is cb), 0)
+            while not free and f"{name}#{at}" in taken:
+                at += 1
+            self.cbs.append(cb)
+            self.labels[id(cb)] = free[0] if free else f"{name}#{at}"
+        return self.labels[id(cb)]
+
+    def handler(self, cb: Any, event: str) -> int:
+        """Return the code of a handler, registered when it is first called in a run."""
+        method = event if type(cb).__call__ in CALLS else "__call__"
+        code: int = self.sink.handler(self.label(cb), event, method, type(cb).__name__)
+        self.handlers[event][id(cb)] = code
+        return code
+
+    def where(self) -> tuple[int | None, int | None]:
+        """Return the epoch and the batch that the learner says it is in, from 0."""
+        learn = self.ref()
+        epoch, batch = (vars(learn).get(name) for name in ("epoch", "iter")) if learn is not None else (None, None)
+        return epoch if type(epoch) is int else None, batch if type(batch) is int else None
+
+    def bind(self, learn: Any, members: Mapping[str, Any]) -> tuple[Binding, Flags]:
+        """Return who is called where from now on: callbacks were added, removed or moved while the run went on."""
+        run = self.sink.runs[-1]
+        listed = [
+            Member(type(cb), cb, "added while it ran" if label not in run.ids else "learner", _number(label))
+            for label, cb in sorted(members.items(), key=lambda item: _number(item[0]))
+        ]
+        flags = {one.run_flag: bool(one.setting("run", True)) for one in listed}
+        return bind(learn, listed, dict.fromkeys([*run.loop.docs, *run.loop.binding.handlers])), flags
+
+
+def _number(label: str) -> int:
+    return int(label.rpartition("#")[2])
+
+
+def rebound(watched: Watched, learn: Any, ordered: Iterable[Any]) -> None:
+    """Take note of callbacks that were added, removed or moved since the last event."""
+    now = list(ordered)
+    ours = "training" in vars(learn) and not hasattr(type(learn), "training")
+    watched.plain = frozenset(filter(_is_plain, map(type, now))) if ours else frozenset()
+    before = [watched.labels.get(id(cb)) for cb in watched.known]
+    watched.known = now
+    labels = [watched.label(cb, learn) for cb in now]
+    if labels != before:
+        watched.sink.bound(learn, {label: cb for label, cb in zip(labels, now, strict=True) if _handles(cb)})
+
+
+def _handles(cb: Any) -> bool:
+    """Return whether a callback has a handler at all, or a `__call__` of its own, so that a map would name it."""
+    own = getattr(cb, "__dict__", {})
+    return type(cb).__call__ not in CALLS or any(
+        event in own or static(type(cb), event, ABSENT) is not ABSENT for event in _events
+    )
+
+
+def _is_plain(kind: type) -> bool:
+    """Return whether fastai's `Callback.__call__` decides alone, from plain attributes, whether a handler is called."""
+    return (
+        issubclass(kind, Callback)
+        and static(kind, "__call__") is CALL
+        and static(kind, "__getattr__") is vars(GetAttr)["__getattr__"]
+        and static(kind, "__getattribute__") is object.__getattribute__
+        and static(kind, "_xtra") is None
+        and static(kind, "_default") == "learn"
+        and static(kind, "training", ABSENT) is ABSENT
+        and not any(hasattr(static(kind, name), "__get__") for name in ("run", "run_train", "run_valid", "learn"))
+    )
+
+
+def shadows(learn: Any, event: str) -> bool:
+    """Return whether a callback without a handler may fall through to one: of the learner, or of its model."""
+    model = learn.__dict__.get("model")
+    if static(type(learn), "__getattr__") is not _LEARNER_GETATTR or event in learn.__dict__:
+        return True
+    if hasattr(type(learn), event) or hasattr(type(model), event):
+        return True
+    if not isinstance(model, nn.Module):
+        return model is not None and (hasattr(type(model), "__getattr__") or event in getattr(model, "__dict__", ()))
+    return (
+        static(type(model), "__getattr__") is not _MODULE_GETATTR
+        or event in model.__dict__
+        or event in model._modules
+        or event in model._parameters
+        or event in model._buffers
+    )
+
+
+_LEARNER_GETATTR = static(Learner, "__getattr__")
+_MODULE_GETATTR = vars(nn.Module)["__getattr__"]
+
+
+def wanted(cb: Any, event: str) -> bool:
+    """Return whether fastai calls a handler of `cb` at `event`: by the same rule as its `Callback.__call__`.
+
+    A callback with a `__call__` of its own is called whatever it makes of that. What a user's property raises here, it
+    raises again in fastai's own call, which is the place for it.
+    """
+    if type(cb).__call__ not in CALLS:
+        return True
+    try:
+        if not cb.run:
+            return False
+        if event in INNER and not (
+            (cb.run_train and getattr(cb, "training", True)) or (cb.run_valid and not getattr(cb, "training", False))
+        ):
+            return False
+        return getattr(cb, event, noop) is not noop
+    except Exception:
+        return True
+
+
+def again(lane: Any, code: int) -> tuple[Any, int]:
+    """Write a start stamp into the next segment of a lane: the last one is full, or was taken from a forked child."""
+    lane.more()
+    rows, at = lane.rows, lane.at
+    rows[at + 1] = clock()
+    rows[at] = code
+    return rows, at
+
+
+def begin(watched: Watched, code: int) -> tuple[Any, int]:
+    """Write a start stamp; return where its row is."""
+    lane = watched.lanes.get(get_ident()) or watched.lane()
+    rows, at = lane.rows, lane.at
+    try:
+        rows[at + 1] = clock()
+        rows[at] = code
+    except (IndexError, ValueError):
+        rows, at = again(lane, code)
+    lane.at = at + 3
+    return rows, at
+
+
+def finish(opened: Iterable[tuple[Any, int]]) -> None:
+    """Write the end stamps of rows that `begin` opened."""
+    now = clock()
+    for rows, at in opened:
+        try:
+            rows[at + 2] = now
+        except ValueError:  # a child that was forked meanwhile, which never writes
+            return
+
+
+def failed(watched: Watched, rows: Any, at: int, error: BaseException, event: str, cb: Any) -> None:
+    """Write the end stamp of a row that was left by an exception, and the exception's class."""
+    now = clock()
+    number = watched.sink.outcome(error, event, "" if cb is None else f"{type(cb).__name__}.{event}")
+    try:
+        rows[at] = (rows[at] & 0xFFFFFFFF) | number << 32
+        rows[at + 2] = now
+    except ValueError:
+        return

@@ -1,0 +1,127 @@
+"""The recording that users hold: a context manager while it is made, and a report to print, save or ask afterwards."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from loopscope.errors import LoopscopeError
+from loopscope.render.report import Options, renderer
+from loopscope.report import Report
+from loopscope.session import Session, shown, where
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class LoopRecording:
+    """A recording: `with loopscope.record(learn, "run.loop") as rec: learn.fit(2)`, `print(rec)`; or `load("run.loop")`.
+
+    `report()` gives the figures as data. What is read is the file: while it is still written to, the report says so.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], session: Session | None = None) -> None:
+        self.path = Path(path)
+        self._session = session
+        self._report: tuple[tuple[int, int], Report] | None = None
+
+    def __enter__(self) -> LoopRecording:
+        if self._session is None or self._session.recorder is not None:
+            raise LoopscopeError(
+                f"{self.path} is recorded already. For another recording: loopscope.record(learn, 'another.loop')"
+            )
+        self.path = self._session.start().file
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._session is not None and self._session.recorder is not None
+        left = self._session.recorder.left
+        self._session.stop()
+        if left is not None and error is not None and left.key == id(error):
+            tell(where(left, self.path))
+
+    def report(self) -> Report:
+        """Return all that the file says; read again if the file has changed since. Raises `LoopscopeError`."""
+        from loopscope.placing import place
+        from loopscope.recording import read
+        from loopscope.timing import reported
+
+        try:
+            found = os.stat(self.path)
+            stamp = found.st_mtime_ns, found.st_size
+        except OSError:
+            stamp = 0, 0  # `read` says what is wrong
+        if self._report is None or self._report[0] != stamp or self._report[1].state == "running":
+            self._report = stamp, reported(place(read(self.path)))
+        return self._report[1]
+
+    def render(self, format: str = "text", *, depth: int | None = None, sort: str = "tree", top: int = 10) -> str:
+        """Return the report as text, json, csv or markdown; `depth` folds the tree, `sort` orders what stands in it."""
+        return renderer(format).render(self.report(), _options(depth, sort, top))
+
+    def show(self, *, depth: int | None = None, sort: str = "tree", top: int = 10, file: TextIO | None = None) -> None:
+        """Print the report to `file` or the screen, in colour only on a terminal."""
+        from rich.console import Console
+
+        Console(file=file, highlight=False, force_jupyter=False).print(self._drawn(_options(depth, sort, top)))
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        format: str | None = None,
+        *,
+        depth: int | None = None,
+        sort: str = "tree",
+        top: int = 10,
+        force: bool = False,
+    ) -> None:
+        """Write the report to a file, as its suffix says: `rec.save("run.csv")`, `.md`, `.json`, `.txt`, or a trace.
+
+        `format="trace"` writes a Chrome trace, which Perfetto opens. Raises `LoopscopeError` if the file exists, unless
+        `force`.
+        """
+        from loopscope.saving import save
+
+        save(self, Path(path), format, _options(depth, sort, top), force)
+
+    def __str__(self) -> str:
+        return self.render().removesuffix("\n")
+
+    def __repr__(self) -> str:
+        return f"<recording {shown(self.path)}; print() shows its report>"
+
+    def __rich__(self) -> RenderableType:
+        return self._drawn(Options())
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/markdown": self.render("markdown"), "text/plain": str(self)}
+
+    def _drawn(self, options: Options) -> RenderableType:
+        from loopscope.render.report import screen
+
+        return screen.renderable(self.report(), options)
+
+
+def load(path: str | os.PathLike[str]) -> LoopRecording:
+    """Return a recording that was made before, or is being made: `print(load("run.loop"))`; raises `LoopscopeError`."""
+    recording = LoopRecording(path)
+    recording.report()
+    return recording
+
+
+def tell(line: str) -> None:
+    """Write one line to stderr, whatever state that is in."""
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except Exception:  # closed, replaced, full: a recording must not change how the program ends
+        return
+
+
+def _options(depth: int | None, sort: Any, top: int) -> Options:
+    return Options(depth=depth, sort=sort, top=top)

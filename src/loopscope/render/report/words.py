@@ -1,0 +1,249 @@
+"""What a report says in sentences: the same ones in the terminal and in Markdown, plain text of one line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from loopscope.render.phrases import plain
+from loopscope.render.report import figures as say
+from loopscope.report import At, Cost, Ended, Ending, Report, Spoken, Track, Unplaced, Warmup
+
+UNEXPECTED = 20
+"""How many of the unexpected are listed."""
+
+MANY = 3
+"""How many runs of one call, all finished, have a line each; more share one."""
+
+WAITS = (
+    "(waits): this handler's source makes the host wait for the device, so its time may be that of kernels which "
+    "others have started"
+)
+
+ENDS = {"raised": "raised", "cancelled": "was cancelled", "interrupted": "was interrupted", "killed": "was killed"}
+"""Ends of a run that ask for the calls before them."""
+
+
+# -- the head ----------------------------------------------------------------------------------------------------------
+
+
+def title(report: Report) -> str:
+    """Return the file and what is in it: `run.loop: closed, 3.52 s, 12,345 spans in 84.2 kB`."""
+    stored = f"{say.counted(report.spans, 'span')} in {say.size(report.size)}"
+    return f"{plain(report.path)}: {report.state}, {say.duration(report.wall)}, {stored}"
+
+
+def origin(report: Report) -> str:
+    """Return what was recorded, as far as the file's header says so: command, host, pid, rank, versions."""
+    header = report.header
+    command = header.get("command", "")
+    parts = [plain(" ".join(map(str, command)) if isinstance(command, (list, tuple)) else str(command))]
+    parts += [f"{key} {plain(str(header[key]))}" for key in ("host", "pid", "rank") if header.get(key) is not None]
+    versions = header.get("versions")
+    if isinstance(versions, Mapping):
+        parts += [plain(f"{name} {version}") for name, version in versions.items()]
+    return ", ".join(filter(None, parts))
+
+
+def position(at: At) -> str:
+    """Return where something was: `epoch 0, batch 17 of learn.fit(2)`; `""` where nothing is known."""
+    counted = (("epoch", at.epoch), ("batch", at.batch))
+    inside = ", ".join(f"{what} {say.number(value)}" for what, value in counted if value is not None)
+    return " of ".join(filter(None, [inside, plain(at.run)]))
+
+
+def call(spoken: Spoken) -> str:
+    """Return what was called: the handler, or the event itself."""
+    return plain(spoken.handler or spoken.event) or "?"
+
+
+def now(report: Report) -> Iterator[str]:
+    """Yield the innermost call that is open, or was when the process died, once for each that there is."""
+    told = set()
+    for ending in report.endings:
+        if ending.how not in ("running", "killed"):
+            continue
+        inner = ending.open[-1] if ending.open else None
+        sentence = _open_now(report, ending, inner)
+        if sentence not in told:
+            told.add(sentence)
+            yield sentence
+
+
+def _open_now(report: Report, ending: Ending, inner: Spoken | None) -> str:
+    running = ending.how == "running"
+    where = position(inner.at if inner and inner.at != At() else ending.at) or plain(ending.run)
+    if inner is None:
+        what = "no event is open, the framework itself is at work" if running else "no event was open"
+        return f"{'running now' if running else 'killed'}: {what} ({where})"
+    since = say.duration(say.open_for(report, inner))
+    if running:
+        return f"running now: {call(inner)}, open for {since} ({where})"
+    return f"killed: {call(inner)} was open when the process died, for at least {since} ({where})"
+
+
+# -- how it ended ------------------------------------------------------------------------------------------------------
+
+
+def endings(report: Report) -> Iterator[tuple[Ended, str]]:
+    """Yield how each run ended, and the sentence that says so; many that finished alike share one."""
+    several = len({ending.learner for ending in report.endings}) > 1
+    alike = Counter(_alike(ending) for ending in report.endings)
+    told = set()
+    for ending in report.endings:
+        key = _alike(ending)
+        who = f"{plain(ending.learner)}: " if several else ""
+        if ending.how != "finished" or ending.cancels or alike[key] <= MANY:
+            yield ending.how, f"{who}{ended(ending)}"
+        elif key not in told:
+            told.add(key)
+            total = sum(one.wall for one in report.endings if _alike(one) == key)
+            times = f"{say.number(alike[key])} times, in {say.duration(total)} together"
+            yield ending.how, f"{who}{plain(ending.run)} finished {times}"
+
+
+def _alike(ending: Ending) -> tuple[str, str, str, bool]:
+    return ending.learner, ending.run, ending.how, bool(ending.cancels)
+
+
+def ended(ending: Ending) -> str:
+    """Return how one run ended: `learn.fit(2) raised ValueError: no in Bad.after_pred, epoch 1, after 3.10 s`."""
+    after = say.duration(ending.wall)
+    cancels = "".join(
+        f"; {plain(exception)} of {plain(handler)} caught {say.counted(count, 'time')}"
+        for (exception, handler), count in ending.cancels.items()
+    )
+    return f"{plain(ending.run)} {_how(ending, after)}{cancels}"
+
+
+def _how(ending: Ending, after: str) -> str:
+    exception = plain(ending.exception)
+    spoken = exception + (f": {plain(ending.message)}" if ending.message else "")
+    where, inside = _where(ending.at), _inside(ending.at)
+    if ending.how == "raised":
+        return f"raised {spoken}{f' in {where}' if where else ''}, after {after}"
+    if ending.how == "interrupted":
+        return f"interrupted{f' by {spoken}' if spoken else ''}{f' in {where}' if where else ''}, after {after}"
+    if ending.how == "cancelled":
+        by = plain(ending.at.handler or ending.at.event) or "an exception"
+        kind = f" ({exception})" if exception else ""
+        return f"cancelled by {by}{kind}{f' in {inside}' if inside else ''}, after {after}"
+    return {
+        "finished": f"finished in {after}",
+        "killed": f"killed after {after}",
+        "running": f"running for {after}",
+    }.get(ending.how, f"ran on when recording stopped, after {after}")
+
+
+def _where(at: At) -> str:
+    return ", ".join(filter(None, [plain(at.handler or at.event), _inside(at)]))
+
+
+def _inside(at: At) -> str:
+    return position(At(epoch=at.epoch, batch=at.batch))
+
+
+def tells_before(ending: Ending) -> bool:
+    """Return whether the calls before the end are worth showing: not where nothing went wrong."""
+    return bool(ending.before) and ending.how in ENDS
+
+
+def last_calls(ending: Ending) -> str:
+    """Return what stands above the calls before an end: `The 20 calls before learn.fit(2) raised ValueError`."""
+    calls = "last call" if len(ending.before) == 1 else f"{len(ending.before)} calls"
+    exception = f" {plain(ending.exception)}" if ending.how == "raised" else ""
+    return f"The {calls} before {plain(ending.run)} {ENDS[ending.how]}{exception}"
+
+
+def open_calls(ending: Ending) -> str:
+    """Return what stands above the calls that were never closed."""
+    return f"Open in {plain(ending.run)}, outermost first"
+
+
+# -- whether it all fits -----------------------------------------------------------------------------------------------
+
+
+def placed(report: Report) -> str:
+    """Return how much was placed: `1,204 events and 3,377 handler calls placed, 0 unexpected`."""
+    what = f"{say.counted(report.events, 'event')} and {say.counted(report.calls, 'handler call')}"
+    return f"{what} placed, {say.number(report.unexpected_count)} unexpected"
+
+
+def unexpected(report: Report) -> Iterator[str]:
+    """Yield the first of what the loop does not allow there, and how many more there are."""
+    shown = report.unexpected[:UNEXPECTED]
+    yield from map(_unplaced, shown)
+    if (more := report.unexpected_count - len(shown)) > 0:
+        yield f"and {say.number(more)} more"
+
+
+def _unplaced(one: Unplaced) -> str:
+    where = position(one.at)
+    return f"event {say.number(one.position)}{f' ({where})' if where else ''}: {plain(one.message)}"
+
+
+def adds_up(report: Report, track: Track) -> str:
+    """Return the proof that no time is lost: both numbers, and that they are the same."""
+    rows, wall = track.sum, say.wall(report, track)
+    if rows == wall:
+        return f"{say.exact(rows)} in rows = {say.exact(wall)} on the wall, exactly equal"
+    return f"{say.exact(rows)} in rows, {say.exact(wall)} on the wall: they differ by {say.exact(abs(rows - wall))}"
+
+
+# -- what it cost ------------------------------------------------------------------------------------------------------
+
+
+def cost(report: Report) -> Iterator[str]:
+    """Yield what recording cost, of the time above, and what it is made of."""
+    cost = report.cost
+    if cost.stamps is None:
+        yield "of which recording: not known, the process ended before it was calibrated"
+    else:
+        part = say.percent(say.share(cost.stamps, report.wall))
+        made = f"{say.counted(cost.events, 'event')} × {say.duration(cost.per_event)}"
+        made += f" + {say.counted(cost.calls, 'call')} × {say.duration(cost.per_call)}"
+        yield f"of which recording: {say.duration(cost.stamps)}, {part} ({made})"
+    if cost.reading:
+        part = say.percent(say.share(cost.reading, report.wall))
+        yield f"of which reading the loop before its runs: {say.duration(cost.reading)}, {part}"
+    yield from _calibrated(cost)
+
+
+def _calibrated(cost: Cost) -> Iterator[str]:
+    if cost.clock is not None:
+        yield f"one read of the clock: {say.duration(cost.clock)}; a span needs two, less is not possible"
+    if cost.dispatch is not None and cost.framework_dispatch is not None:
+        ratio = say.ratio(cost.dispatch, cost.framework_dispatch)
+        times = "" if ratio is None else f", {say.factor(ratio)} times as much"
+        own = f"{say.duration(cost.framework_dispatch)} by the framework's own, unrecorded"
+        among = f"one event's dispatch among {say.counted(cost.callbacks, 'callback')}"
+        yield f"{among}: {own}; {say.duration(cost.dispatch)} recorded{times}"
+
+
+# -- what it means -----------------------------------------------------------------------------------------------------
+
+
+def warmup(one: Warmup) -> str:
+    """Return the first batches beside the rest: `learn.fit(2): first batch 80.1 ms, ...`."""
+    text = f"{plain(one.run)}: first batch {say.duration(one.first)}, first {say.number(one.early_count)} (median) "
+    text += f"{say.duration(one.early)}, the other {say.number(one.rest_count)} (median) {say.duration(one.rest)}"
+    ratios = [say.ratio(one.first, one.rest), say.ratio(one.early, one.rest)] if one.rest_count else []
+    if len(found := [say.factor(ratio) for ratio in ratios if ratio is not None]) < 2:
+        return text
+    return f"{text}: {found[0]} and {found[1]} times the rest"
+
+
+def data(report: Report) -> str:
+    """Return how waiting for data compares: `waiting for data 820 ms, compute 1.90 s: 30.1 % of both`."""
+    both = f"waiting for data {say.duration(report.data)}, compute {say.duration(report.compute)}"
+    return f"{both}: {say.percent(say.waiting(report))} of both"
+
+
+def table_of(spoken: Sequence[Spoken]) -> list[tuple[str, str, str, str]]:
+    """Return calls as cells: when, for how long, what, and where or what it raised."""
+    return [(say.offset(one.start), say.duration(one.duration), call(one), _beside(one)) for one in spoken]
+
+
+def _beside(spoken: Spoken) -> str:
+    raised = f"raised {plain(spoken.raised)}" if spoken.raised else ""
+    return ", ".join(filter(None, [_inside(spoken.at), raised]))

@@ -1,0 +1,79 @@
+"""Write a report or a trace to a file, which is whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from loopscope.errors import LoopscopeError
+from loopscope.render.report import FORMATS, SORTS, SUFFIXES, Options, renderer
+
+if TYPE_CHECKING:
+    from loopscope.recordings import LoopRecording
+
+__all__ = ["ALL", "SORTS", "save", "suffix_format", "written"]
+
+ALL = (*FORMATS, "trace")
+"""The formats that a recording can be saved in."""
+
+
+def save(recording: LoopRecording, path: Path, format: str | None, options: Options, force: bool) -> None:
+    """Write `recording` to `path`; raises `LoopscopeError` if that is taken, unless `force`, or cannot be written."""
+    format = format or suffix_format(path)
+    if format != "trace":
+        text = renderer(format).render(recording.report(), options)
+        with written(path, force) as out:
+            out.write(text.encode())
+        return
+    from loopscope.placing import place
+    from loopscope.recording import read
+    from loopscope.render import trace
+    from loopscope.spans import tracks
+
+    placed = place(read(recording.path))
+    with written(path, force) as out:
+        trace.write(out, tracks(placed), begin=placed.begin)
+
+
+def suffix_format(path: Path) -> str:
+    """Return the format that a file's name stands for; raises `LoopscopeError`."""
+    if path.suffix.lower() not in SUFFIXES:
+        known = ", ".join(f"{suffix} ({format})" for suffix, format in SUFFIXES.items())
+        raise LoopscopeError(
+            f"the name {path.name} does not tell the format. Known: {known}; or say it: --format "
+            f"(format=) with one of {', '.join(ALL)}."
+        )
+    return SUFFIXES[path.suffix.lower()]
+
+
+@contextlib.contextmanager
+def written(path: Path, force: bool) -> Iterator[BinaryIO]:
+    """Open a file beside `path` that takes its name when all is written; what was there stays until then."""
+    if path.is_dir():
+        raise LoopscopeError(f"{path} is a folder. Give a file, for example {path / 'report.md'}.")
+    if not path.parent.is_dir():
+        raise LoopscopeError(f"there is no folder {path.parent}. Make it first: mkdir -p {path.parent}")
+    if path.exists() and not force:
+        raise LoopscopeError(f"{path} exists already. Add --force (force=True) to overwrite it, or give another file.")
+    real = Path(os.path.realpath(path))
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{real.name[:100]}.", dir=real.parent)
+    except OSError as error:
+        raise LoopscopeError(f"{path} cannot be written ({error.strerror}). Give another file.") from None
+    try:
+        with os.fdopen(handle, "wb") as out:
+            yield out
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, real)
+    except OSError as error:
+        os.unlink(name)
+        raise LoopscopeError(f"{path} cannot be written ({error.strerror}). Give another file.") from None
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,212 @@
+"""A recording from start to stop: the file, the adapters that write to it, and the fit-like calls that it places.
+
+`Session(learn, "run.loop")` records one object, `Session(None, "run.loop")` every one of the program, as soon as the
+program has imported its framework. Constraint: everything that `start` put in place, `stop` takes away, on every way
+out, in any order with other sessions.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loopscope import adapters, collector
+from loopscope.adapters import Adapter
+from loopscope.fitcalls import WRAPPERS, Call, FitCalls
+from loopscope.recorder import Left, Recorder, Subject
+from loopscope.recording import Tape, facts
+from loopscope.script import describe, known_calls
+
+LIMIT = 4 << 30
+"""How large a recording may grow, in bytes, unless something else is asked for."""
+
+
+@dataclass(eq=False)
+class Session:
+    """One recording; `obj` None stands for every learner or trainer of the program.
+
+    `path` may be taken: then `force` overwrites it. Raises what `adapters.find` and `Tape.create` raise, before
+    anything is put in place.
+    """
+
+    obj: object | None
+    path: str | os.PathLike[str]
+    force: bool = False
+    limit: int = LIMIT
+    recorder: Recorder | None = None
+    _calls: FitCalls | None = None
+    _detach: dict[str, Callable[[], None]] = field(default_factory=dict)
+    _subjects: dict[int, Subject] = field(default_factory=dict)
+    _adapters: dict[str, Adapter] = field(default_factory=dict)
+    _ended: bool = False
+
+    def start(self) -> Session:
+        """Create the file and attach."""
+        adapter = None if self.obj is None else adapters.find(self.obj)
+        if adapter is not None:
+            adapter.verify()
+        header = {**facts(), **({} if adapter is None else {"versions": dict(adapter.versions())})}
+        tape = Tape.create(ranked(self.path), header, force=self.force, limit=self.limit, on_stop=self._let_go)
+        self.recorder = Recorder(tape)
+        try:
+            if adapter is not None:
+                self._attach(adapter.__name__, adapter, self.obj)
+            else:
+                self._attach_when_imported()
+            self._calls = FitCalls(self._on_call, recorded_calls(), wants=self._wants)
+            self._calls.install()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    @property
+    def runs(self) -> int:
+        """How many kinds of runs were recorded so far."""
+        return 0 if self.recorder is None else sum(key[0] == "run" for key in self.recorder.codes)
+
+    @property
+    def calls(self) -> FitCalls | None:
+        """What notices the fit-like calls."""
+        return self._calls
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that records."""
+        return self.recorder is not None and self.recorder.tape.stopped == "forked child"
+
+    @property
+    def file(self) -> Path:
+        """The file that is written."""
+        assert self.recorder is not None
+        return self.recorder.tape.path
+
+    def stop(self) -> None:
+        """Detach, and close the file; may be called twice, and in a forked child, where it does nothing."""
+        if self._ended or self.recorder is None:
+            return
+        self._ended = True
+        tape = self.recorder.tape
+        end = tape.clock()
+        self._let_go()
+        if tape.stopped:
+            tape.close(stop_clock=end, reading=self.recorder.reading)
+            return
+        cost: dict[str, object] = {}
+        for adapter in self._adapters.values():
+            if self._subjects:
+                cost = dict(adapter.calibrate())
+        tape.close(stop_clock=end, reading=self.recorder.reading, cost=cost)
+
+    def _let_go(self) -> None:
+        """Take away all that was put in place; the file stays open."""
+        if self._calls is not None:
+            self._calls.remove()
+        while self._detach:
+            self._detach.popitem()[1]()
+
+    # -- attaching ---------------------------------------------------------------------------------------
+
+    def _attach(self, key: str, adapter: Adapter, obj: object | None) -> None:
+        self._adapters[key] = adapter
+        self._detach[key] = adapter.attach(obj, functools.partial(self._subject, adapter))
+
+    def _attach_when_imported(self) -> None:
+        """Wait for each framework: its adapter may only be imported once the program has imported the framework."""
+        from wrapt import register_post_import_hook
+
+        for root, modules in adapters.FIT_LIKE.items():
+            first = next(iter(modules))
+            register_post_import_hook(functools.partial(self._imported, root), first)
+
+    def _imported(self, root: str, module: types.ModuleType) -> None:
+        if self._ended or root in self._adapters:  # wrapt offers no way to take a hook back
+            return
+        adapter = adapters.load(root)
+        adapter.verify()
+        assert self.recorder is not None
+        self.recorder.tape.line("versions", versions=dict(adapter.versions()))
+        self._attach(root, adapter, None)
+
+    def _subject(self, adapter: Adapter, obj: object) -> Subject:
+        assert self.recorder is not None
+        subject = self.recorder.subject(obj, adapter.facts(obj))
+        self._subjects[id(obj)] = subject
+        return subject
+
+    # -- fit-like calls ----------------------------------------------------------------------------------
+
+    def _wants(self, obj: object, method: str) -> bool:
+        """Return whether a call begins a run: it is the outermost of its object, or made by one of its handlers."""
+        if self.obj is not None and obj is not self.obj:
+            return False
+        dispatching = {code for adapter in self._adapters.values() for code in adapter.DISPATCHING}
+        frame: types.FrameType | None = sys._getframe(2)
+        while frame is not None:
+            code = frame.f_code
+            if code in dispatching and frame.f_locals.get(code.co_varnames[0]) is obj:
+                return True
+            if code in WRAPPERS and frame.f_locals.get("self_") is obj and "over" in frame.f_locals:
+                return False
+            frame = frame.f_back
+        return True
+
+    def _on_call(self, call: Call) -> Callable[[BaseException | None], None] | None:
+        subject = self._known(call.obj)
+        if subject is None or self.recorder is None or self.recorder.tape.stopped:
+            return None
+        with collector.paused():
+            return subject.begin(call.obj, lambda: describe(call), call.place)
+
+    def _known(self, obj: object) -> Subject | None:
+        """Return what records `obj`, met for the first time by its first fit-like call perhaps."""
+        subject = self._subjects.get(id(obj))
+        if subject is not None and subject.ref() is obj:
+            return subject
+        if self.obj is not None:
+            return None
+        for adapter in self._adapters.values():
+            if adapter.accepts(obj):
+                adapter.adopt(obj)
+                return self._subjects.get(id(obj))
+        return None
+
+
+def recorded_calls() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return the calls that begin a run: those that `show` stops at, and those that only a handler makes."""
+    calls = known_calls()
+    for root, modules in adapters.NESTED.items():
+        for module, names in modules.items():
+            calls[root][module] = (*calls[root].get(module, ()), *names)
+    return calls
+
+
+def ranked(path: str | os.PathLike[str]) -> Path:
+    """Return the file of this process: under torchrun and the like, ranks from 1 on get `run.rank1.loop`."""
+    rank = os.environ.get("RANK", "")
+    given = Path(path)
+    if not rank.isdigit() or int(rank) == 0:
+        return given
+    return given.with_name(f"{given.stem}.rank{int(rank)}{given.suffix}")
+
+
+def where(left: Left, file: Path) -> str:
+    """Return the one line that says where an exception left a recorded run, and what to type next."""
+    at = left.handler or (f"after {left.event}" if left.event else "outside of every event")
+    counts = [f"{name} {n}" for name, n in (("epoch", left.epoch), ("batch", left.batch)) if n is not None]
+    detail = ", ".join([*([f"event {left.event}"] if left.handler else []), *counts])
+    return (
+        f"loopscope: {left.exception} left {left.run} at {at}{f' ({detail})' if detail else ''}; "
+        f"the calls before it: loopscope report {shown(file)}"
+    )
+
+
+def shown(file: Path) -> str:
+    """Return the path as one would type it here."""
+    here = f"{os.getcwd()}{os.sep}"
+    return str(file).removeprefix(here)

@@ -1,0 +1,874 @@
+"""What is written comes back: whatever ends the writer, while it writes, and from whatever file is given instead."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopscope.errors import BadValue, LoopscopeError
+from loopscope.recording import (
+    BadPath,
+    BadRecording,
+    BusyRecording,
+    Lane,
+    Recording,
+    Tape,
+    facts,
+    live,
+    read,
+    writer,
+)
+from loopscope.recording.blocks import Source
+from loopscope.recording.coding import decode, encode
+from loopscope.recording.layout import BLOCK_ROWS, CLOSED, COMPACTED, LIVE, PAGE, Head
+
+RECORDINGS = Path(__file__).parent / "recordings"
+ROOT = Path(__file__).parent.parent
+SRC = str(ROOT / "src")
+
+
+def begin(lane: Lane, clock: Callable[[], int], code: int) -> tuple[memoryview, int]:
+    """What the recorder's hot path does at the start of a call."""
+    rows = lane.rows
+    at = lane.at
+    try:
+        rows[at + 1] = clock()
+        rows[at] = code
+    except IndexError:
+        lane.more()
+        rows = lane.rows
+        at = lane.at
+        rows[at + 1] = clock()
+        rows[at] = code
+    lane.at = at + 3
+    return rows, at
+
+
+def nest(tape: Tape, codes: list[int], times: int = 1) -> None:
+    """Rows that lie in one another, `times` over."""
+    lane = tape.lane()
+    for _ in range(times):
+        opened = [begin(lane, tape.clock, code) for code in codes]
+        for rows, at in reversed(opened):
+            rows[at + 2] = tape.clock()
+
+
+def ticks(step: int = 10) -> Callable[[], int]:
+    """A clock that shows 10, 20, 30, ..."""
+    return itertools.count(step, step).__next__
+
+
+def rows_of(recording: Recording) -> list[list[tuple[int, int, int]]]:
+    """Every lane's rows as plain numbers."""
+    return [
+        list(zip(lane.code.tolist(), lane.start.tolist(), lane.end.tolist(), strict=True)) for lane in recording.lanes
+    ]
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def tape(tmp_path: Path) -> Iterator[Tape]:
+    made = Tape.create(tmp_path / "run.loop", {"title": "tést"}, clock=ticks())
+    yield made
+    made.close()
+
+
+def test_a_recording_comes_back(tmp_path: Path) -> None:
+    """Rows, names, lines and the header come back as they were written, and the closed file is compacted."""
+    tape = Tape.create(tmp_path / "run.loop", {"title": "tést"}, clock=ticks())
+    event, handler, error = (
+        tape.name("event", name="before_fit"),
+        tape.name("handler"),
+        tape.name("exception", q="a\nb"),
+    )
+    tape.line("binding", learner=1, odd={"path": Path("x"), "surrogate": "\udcff"})
+    nest(tape, [event, handler])
+    rows, at = begin(tape.lane(), tape.clock, event)
+    rows[at] = event | error << 32
+    rows[at + 2] = tape.clock()
+    begin(tape.lane(), tape.clock, handler)  # never ends
+    tape.close(why="finished")
+    tape.close(why="again")
+    recording = read(tmp_path / "run.loop")
+
+    assert (event, handler, error) == (1, 2, 3)
+    assert rows_of(recording) == [[(1, 20, 50), (2, 30, 40), (1 | 3 << 32, 60, 70), (2, 80, 0)]]
+    (lane,) = recording.lanes
+    assert (lane.number, lane.thread) == (1, "MainThread")
+    assert lane.name().tolist() == [1, 2, 1, 2]
+    assert lane.outcome().tolist() == [0, 0, 3, 0]
+    assert recording.names == {
+        1: {"k": "event", "id": 1, "name": "before_fit"},
+        2: {"k": "handler", "id": 2},
+        3: {"k": "exception", "id": 3, "q": "a\nb"},
+    }
+    assert recording.lines == (
+        {"k": "binding", "learner": 1, "odd": {"path": "x", "surrogate": "\udcff"}},
+        {"k": "lane", "lane": 1, "thread": "MainThread", "native": threading.get_native_id()},
+        {"k": "end", "clock": 90, "why": "finished"},
+    )
+    header = dict(recording.header)
+    assert abs(header.pop("wall_ns") - time.time_ns()) < 60e9
+    assert header == {
+        "title": "tést",
+        "format": [1, 0],
+        "pid": os.getpid(),
+        "clock": "perf_counter_ns",
+        "clock_ns": 10,
+    }
+    assert (recording.state, recording.version, recording.losses) == ("closed", (1, 0), ())
+    assert (recording.begin, recording.end, recording.now, recording.spans) == (10, 90, None, 4)
+    assert recording.size == os.path.getsize(tmp_path / "run.loop") < 1000
+    assert left(tmp_path) == ["run.loop"]
+
+
+def test_facts_say_where_a_recording_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header's facts are this process's, with its rank where there is one."""
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    said = facts()
+    assert said["command"] == sys.orig_argv
+    assert (said["cwd"], said["host"], said["rank"]) == (os.getcwd(), os.uname().nodename, 3)
+    assert said["python"] == sys.version.split()[0].rstrip("+")
+    assert "world_size" not in said
+    assert json.loads(json.dumps(said)) == said
+
+
+def test_a_lane_grows(tape: Tape, tmp_path: Path) -> None:
+    """More rows than a segment holds: segments double up to 8 MiB, and the rows come back before and after closing."""
+    code = tape.name("event")
+    nest(tape, [code, code], 300_000)
+    assert tape.lane().rows.nbytes > 6 << 20
+    running = read(tape.path)
+    tape.close()
+    closed = read(tape.path)
+    assert running.spans == closed.spans == 600_000
+    assert rows_of(running) == rows_of(closed)
+    starts = closed.lanes[0].start
+    assert np.array_equal(starts, np.arange(600_000) // 2 * 40 + 20 + np.arange(600_000) % 2 * 10)
+
+
+def test_threads_have_lanes_of_their_own(tape: Tape) -> None:
+    """Each thread writes its own rows, and its name is known."""
+    code = tape.name("event")
+    nest(tape, [code])
+    threads = [threading.Thread(target=nest, args=(tape, [code], 20_000), name=f"worker {i}") for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tape.close()
+    recording = read(tape.path)
+    assert recording.losses == ()
+    assert {lane.thread: len(lane.code) for lane in recording.lanes} == {
+        "MainThread": 1, "worker 0": 20_000, "worker 1": 20_000, "worker 2": 20_000,
+    }  # fmt: skip
+    assert [lane.number for lane in recording.lanes] == [1, 2, 3, 4]
+
+
+def test_a_thread_that_python_did_not_start(tape: Tape) -> None:
+    """A foreign thread gets a lane and is not registered with Python by that."""
+    import _thread
+
+    done = threading.Event()
+    before = threading.active_count()
+
+    def work() -> None:
+        nest(tape, [1])
+        done.set()
+
+    _thread.start_new_thread(work, ())
+    assert done.wait(10)
+    assert threading.active_count() == before
+    assert read(tape.path).lanes[0].thread.startswith("thread ")
+
+
+def test_long_lines_and_many(tape: Tape) -> None:
+    """Lines may fill many blocks or be longer than one; one of 4 MiB is refused, and nothing is lost by it."""
+    numbers = [tape.name("event", doc="x" * 1000) for _ in range(300)]
+    long = tape.name("event", doc="é" * 200_000)
+    assert tape.name("event", doc="x" * (4 << 20)) == 0
+    assert tape.name("event", bad={(1, 2): 3}) == 0
+    after = tape.name("event")
+    assert (numbers, long, after) == (list(range(1, 301)), 301, 302)
+    running = read(tape.path)
+    tape.close()
+    closed = read(tape.path)
+    assert running.names == closed.names
+    assert closed.names[301]["doc"] == "é" * 200_000
+    assert closed.losses == running.losses == ()
+
+
+def test_memory_stays_valid_for_whoever_holds_it(tape: Tape) -> None:
+    """An open call's row lies in an old segment: its end is stamped there, and the mapping goes when nobody needs it."""
+    code = tape.name("event")
+    lane = tape.lane()
+    rows, at = begin(lane, tape.clock, code)
+    nest(tape, [code], 100_000)
+    assert sum(view() is not None for view in tape._views) == 2
+    rows[at + 2] = tape.clock()
+    del rows
+    gc.collect()
+    assert sum(view() is not None for view in tape._views) == 1
+    tape.close()
+    assert read(tape.path).lanes[0].end[0] == read(tape.path).end - 10
+
+
+def test_late_rows_go_nowhere(tape: Tape) -> None:
+    """After closing, calls that are still open and calls that start harm nothing and are not in the file."""
+    code = tape.name("event")
+    rows, at = begin(tape.lane(), tape.clock, code)
+    lane = tape.lane()
+    tape.close()
+    rows[at + 2] = tape.clock()
+    nest(tape, [code], 5000)
+    assert tape.lane() is lane
+    assert tape.name("event") == 0
+    tape.line("binding")
+    tape.stop("no longer of interest")
+    assert tape.stopped == ""
+    assert rows_of(read(tape.path)) == [[(1, 20, 0)]]
+
+
+def test_ends_after_the_close_count_as_open(tape: Tape) -> None:
+    """A stamp that another thread writes while the file is closed cannot reach beyond the end of the recording."""
+    code = tape.name("event")
+    rows, at = begin(tape.lane(), tape.clock, code)
+    rows[at + 2] = 10_000
+    nest(tape, [code])
+    tape.close()
+    assert rows_of(read(tape.path)) == [[(1, 20, 0), (1, 30, 40)]]
+
+
+@pytest.mark.parametrize(
+    "place", ["folder", "link", "missing", "below_a_file", "slash", "empty", "device", "nul", "long"]
+)
+def test_places_where_nothing_can_be_written(tmp_path: Path, place: str) -> None:
+    """Each says what was given and what to type next; nothing is left behind."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "file").write_text("x")
+    before = left(tmp_path)
+    path, expected = {
+        "folder": (tmp_path / "folder", f"'{tmp_path}/folder' is a folder. Give a file, for example {tmp_path}/folder/run.loop."),
+        "link": (tmp_path / "link", f"'{tmp_path}/link' is a folder. Give a file, for example {tmp_path}/link/run.loop."),
+        "missing": (tmp_path / "no/run.loop", f"there is no folder {tmp_path}/no. Make it first: mkdir -p {tmp_path}/no"),
+        "below_a_file": (
+            tmp_path / "file/run.loop",
+            f"{tmp_path}/file/run.loop cannot be written: {tmp_path}/file is not a folder. Give a file in a folder.",
+        ),
+        "slash": (f"{tmp_path}/new/", f"'{tmp_path}/new/' names no file. Give a file, for example {tmp_path}/new/run.loop."),
+        "empty": ("", "'' is a folder. Give a file, for example run.loop."),
+        "device": ("/dev/null", "/dev/null is not a regular file. Give the name of a new file, for example run.loop."),
+        "nul": ("a\0b", "'a\\x00b' is no path. Give the name of a file, for example run.loop."),
+        "long": (tmp_path / ("x" * 300), f"{tmp_path / ('x' * 300)} exists and cannot be read (File name too long). Give another file."),
+    }[place]  # fmt: skip
+    with pytest.raises(BadPath) as raised:
+        Tape.create(path, {})
+    assert str(raised.value) == expected
+    assert left(tmp_path) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    """A folder that may not be written to."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(BadPath, match=r"run\.loop cannot be written \(Permission denied\)\. Give a file elsewhere\."):
+        Tape.create(tmp_path / "run.loop", {})
+    tmp_path.chmod(0o700)
+
+
+def test_a_limit_below_the_least(tmp_path: Path) -> None:
+    """A limit that not even the first rows fit into is refused at once."""
+    with pytest.raises(BadValue, match=r"^limit=1000 bytes is too small\. Give at least \d+\.$"):
+        Tape.create(tmp_path / "run.loop", {}, limit=1000)
+    assert left(tmp_path) == []
+
+
+def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
+    """Without force the file stays; with force it is replaced, and a symbolic link to it stays a link."""
+    path, link = tmp_path / "run.loop", tmp_path / "link.loop"
+    path.write_text("precious")
+    link.symlink_to("run.loop")
+    with pytest.raises(BadPath) as raised:
+        Tape.create(link, {})
+    assert str(raised.value) == (
+        f"{link} exists already. Add --force (force=True) to overwrite it, or give another file."
+    )
+    assert path.read_text() == "precious"
+    tape = Tape.create(link, {}, force=True)
+    assert tape.path == path.resolve()
+    tape.close()
+    assert link.is_symlink()
+    assert read(link).state == "closed"
+    assert left(tmp_path) == ["link.loop", "run.loop"]
+
+
+def test_a_file_that_is_being_written(tape: Tape) -> None:
+    """A second recording on the same path is refused, forced or not, and names the process that writes."""
+    nest(tape, [tape.name("event")])
+    for force in (False, True):
+        with pytest.raises(BusyRecording) as raised:
+            Tape.create(tape.path, {}, force=force)
+        assert str(raised.value) == (
+            f"{tape.path} is being written by pid {os.getpid()}. End that first, or give another file."
+        )
+    code = f"from loopscope.recording import Tape; Tape.create({str(tape.path)!r}, {{}}, force=True)"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"BusyRecording: {tape.path} is being written by pid {os.getpid()}." in other.stderr
+    assert read(tape.path).state == "running"
+    tape.close()
+    Tape.create(tape.path, {}, force=True).close()
+    assert left(tape.path.parent) == ["run.loop"]
+
+
+def test_two_that_start_at_once(tmp_path: Path) -> None:
+    """Of many recordings that start on one path at the same moment, forced, exactly one begins."""
+    barrier, made, refused = threading.Barrier(8), [], []
+
+    def start() -> None:
+        barrier.wait()
+        try:
+            made.append(Tape.create(tmp_path / "run.loop", {}, force=True))
+        except BusyRecording as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), len(refused)) == (1, 7)
+    made[0].close()
+    assert read(tmp_path / "run.loop").state == "closed"
+    assert left(tmp_path) == ["run.loop"]
+
+
+@pytest.mark.parametrize("fate", ["moved", "removed", "replaced"])
+def test_a_file_that_somebody_takes_away(tape: Tape, fate: str, tmp_path: Path) -> None:
+    """A file that was moved meanwhile stays whole under its new name; what stands in its place is not touched."""
+    nest(tape, [tape.name("event")])
+    tape.path.rename(tmp_path / "moved.loop")
+    if fate == "replaced":
+        tape.path.write_text("mine")
+    if fate == "removed":
+        (tmp_path / "moved.loop").unlink()
+    tape.close()
+    if fate != "removed":
+        moved = read(tmp_path / "moved.loop")
+        assert (moved.state, moved.spans, moved.losses, moved.end) == ("closed", 1, (), 40)
+    assert left(tmp_path) == {"moved": ["moved.loop"], "removed": [], "replaced": ["moved.loop", "run.loop"]}[fate]
+
+
+def test_stopping(tape: Tape, capfd: pytest.CaptureFixture[str]) -> None:
+    """`stop` says why once, in the file and on stderr; what comes after is not recorded."""
+    code = tape.name("event")
+    nest(tape, [code])
+    tape.stop("had enough")
+    tape.stop("again")
+    nest(tape, [code], 5000)
+    assert (tape.name("event"), tape.stopped) == (0, "had enough")
+    said = capfd.readouterr().err
+    assert said == (
+        f"loopscope: recording of {tape.path} stopped: had enough; training goes on, the file holds what came before\n"
+    )
+    tape.close()
+    recording = read(tape.path)
+    assert rows_of(recording) == [[(1, 20, 30)]]
+    assert recording.losses == ("recording stopped early: had enough; what came after is not in the file",)
+    assert recording.lines[1:] == (
+        {"k": "stop", "why": "had enough", "clock": 40},
+        {"k": "end", "clock": recording.end},
+    )
+
+
+def test_the_size_limit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """At the limit recording stops with one line, `on_stop` is called once, the loop goes on, the file says so."""
+    calls = []
+
+    def stopped() -> None:
+        calls.append(tape.stopped)
+        raise RuntimeError("a careless listener")
+
+    tape = Tape.create(tmp_path / "run.loop", {}, limit=1 << 20, on_stop=stopped)
+    code = tape.name("event")
+    nest(tape, [code, code], 50_000)
+    why = "size limit of 1 MiB reached"
+    assert calls == [why]
+    assert capfd.readouterr().err.count("\n") == 1
+    assert os.path.getsize(tape.path) <= 1 << 20
+    tape.close()
+    recording = read(tape.path)
+    assert 30_000 < recording.spans < 1 << 20 // 24
+    assert recording.losses == (f"recording stopped early: {why}; what came after is not in the file",)
+    assert (recording.lanes[0].end[:-1] > 0).all()
+
+
+FULL_DISK = """
+import os, sys
+from loopscope.recording import Tape, read
+path, limit = sys.argv[1], int(sys.argv[2])
+if limit:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+tape = Tape.create(path, {})
+code = tape.name("event")
+for _ in range(200_000):
+    lane = tape.lane(); rows, at = lane.rows, lane.at
+    try:
+        rows[at + 1] = tape.clock(); rows[at] = code
+    except IndexError:
+        lane.more(); rows, at = lane.rows, lane.at
+        rows[at + 1] = tape.clock(); rows[at] = code
+    lane.at = at + 3
+    rows[at + 2] = tape.clock()
+for _ in range(100):
+    tape.name("event", doc="x" * 3000)
+tape.close()
+print(tape.stopped)
+"""
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[int]:
+    """A tmpfs of 1 MiB, where that may be mounted; elsewhere a limit on the size of a file, which is returned."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        yield 1 << 20
+        return
+    try:
+        yield 0
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def run_on_small_disk(path: Path, limit: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path), str(limit)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_a_full_disk(tmp_path: Path, real: bool) -> None:
+    """On a full disk (a small tmpfs; a limit on the file's size) the loop goes on, one line says why, the file is whole."""
+    with small_disk(tmp_path) if real else contextmanager(lambda: iter([1 << 20]))() as limit:
+        done = run_on_small_disk(tmp_path / "run.loop", limit)
+        why = "the system's limit on the size of a file is reached" if limit else "disk full"
+        assert (done.returncode, done.stdout) == (0, f"{why}\n")
+        assert done.stderr == (
+            f"loopscope: recording of {tmp_path}/run.loop stopped: {why}; "
+            "training goes on, the file holds what came before\n"
+        )
+        recording = read(tmp_path / "run.loop")
+        assert recording.state == "closed"
+        assert recording.spans > 10_000
+        assert (recording.lanes[0].end > 0).all()
+        assert recording.losses == (f"recording stopped early: {why}; what came after is not in the file",)
+        assert left(tmp_path) == ["run.loop"]
+
+
+def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
+    """Nothing can be created: an error, no file left behind, and the old one kept although force was given."""
+    (tmp_path / "run.loop").write_text("precious")
+    code = (
+        "import resource, sys; from loopscope.recording import Tape\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
+        "Tape.create(sys.argv[1], {}, force=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run.loop")], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1] == (
+        f"loopscope.recording.layout.BadPath: {tmp_path}/run.loop cannot be written "
+        "(the system's limit on the size of a file is reached). Give a file elsewhere."
+    )
+    assert left(tmp_path) == ["run.loop"]
+    assert (tmp_path / "run.loop").read_text() == "precious"
+
+
+def test_a_file_system_that_cannot_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where posix_fallocate is refused or missing, zeros are written instead."""
+
+    def refuse(fd: int, offset: int, size: int) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    tape = Tape.create(tmp_path / "run.loop", {})
+    monkeypatch.delattr(os, "posix_fallocate")
+    nest(tape, [tape.name("event")], 20_000)
+    tape.close()
+    assert (read(tape.path).spans, read(tape.path).losses) == (20_000, ())
+
+
+def test_compaction_that_fails_leaves_the_live_file(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room for the compacted file: the live one stays, marked closed, and reads the same."""
+    nest(tape, [tape.name("event")], 20_000)
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    tape.close(how="finished")
+    recording = read(tape.path)
+    assert (recording.state, recording.spans, recording.losses) == ("closed", 20_000, ())
+    assert recording.lines[-1] == {"k": "end", "clock": recording.end, "how": "finished"}
+    assert left(tape.path.parent) == ["run.loop"]
+    assert Head.unpack(tape.path.read_bytes()[:32]).state == CLOSED
+
+
+def test_a_fork_in_the_middle_of_a_call(tmp_path: Path) -> None:
+    """A forked child writes nothing, prints nothing, and does not keep the lock; its parent's calls go on."""
+    tape = Tape.create(tmp_path / "run.loop", {})
+    code = tape.name("event")
+    opened = [begin(tape.lane(), tape.clock, code)]
+    nest(tape, [code], 15_000)  # `opened` is in an old segment now
+    opened.append(begin(tape.lane(), tape.clock, code))
+    done, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for rows, at in opened:
+                with pytest.raises(ValueError, match="released memoryview"):
+                    rows[at + 2] = tape.clock()
+            nest(tape, [code], 50_000)
+            assert tape.stopped == "forked child"
+            assert tape.name("event") == 0
+            thread = threading.Thread(target=nest, args=(tape, [code]))
+            thread.start()
+            thread.join()
+            tape.stop("never mind")
+            tape.close()
+            assert not [fd for fd in os.listdir("/proc/self/fd") if "run.loop" in _points(f"/proc/self/fd/{fd}")]
+            status = 0
+            os.close(go)
+            os.read(done, 1)  # until the parent has closed
+        finally:
+            os._exit(status)
+    os.close(done)
+    nest(tape, [code], 100)
+    for rows, at in reversed(opened):
+        rows[at + 2] = tape.clock()
+    assert tape.stopped == ""
+    assert read(tape.path).state == "running"
+    tape.close()
+    Tape.create(tape.path.with_name("other.loop"), {}).close()
+    os.close(go)
+    assert os.waitpid(child, 0)[1] == 0
+    recording = read(tape.path)
+    assert (recording.spans, recording.losses) == (15_102, ())
+    assert (recording.lanes[0].end > 0).all()
+
+
+def _points(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def test_a_lock_ends_with_its_process_although_a_child_lives(tmp_path: Path) -> None:
+    """A recording whose process was killed counts as killed, even while a forked child of it is alive."""
+    code = """
+import os, sys, time
+from loopscope.recording import Tape
+tape = Tape.create(sys.argv[1], {})
+rows = tape.lane().rows
+child = os.fork()
+if child == 0:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+os.kill(os.getpid(), 9)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "run.loop")], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.wait()
+        try:
+            assert read(tmp_path / "run.loop").state == "killed"
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def _square(number: int) -> int:
+    return number * number
+
+
+def test_multiprocessing_with_fork(tape: Tape, capfd: pytest.CaptureFixture[str]) -> None:
+    """Worker processes that are forked while recording work as ever and leave the file alone."""
+    code = tape.name("event")
+    rows, at = begin(tape.lane(), tape.clock, code)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(_square, range(20)) == [n * n for n in range(20)]
+    rows[at + 2] = tape.clock()
+    tape.close()
+    assert (rows_of(read(tape.path)), read(tape.path).losses) == ([[(1, 20, 30)]], ())
+    assert capfd.readouterr().err == ""
+
+
+WRITER = """
+import sys
+from loopscope.recording import Tape
+tape = Tape.create(sys.argv[1], {}, force=True)
+codes = [tape.name("event", name=str(n)) for n in range(1000)]
+clock = tape.clock
+lane = tape.lane()
+print("ready", flush=True)
+def row(n):
+    rows = lane.rows; at = lane.at
+    try:
+        rows[at + 1] = clock(); rows[at] = codes[n % 1000]
+    except IndexError:
+        lane.more(); rows = lane.rows; at = lane.at
+        rows[at + 1] = clock(); rows[at] = codes[n % 1000]
+    lane.at = at + 3
+    return rows, at
+n = 0
+while True:  # one row around three others
+    outer, place = row(n); n += 1
+    for _ in range(3):
+        rows, at = row(n); n += 1
+        rows[at + 2] = clock()
+    outer[place + 2] = clock()
+"""
+
+
+def check_prefix(recording: Recording, state: str) -> None:
+    """The rows are the first that the writer wrote, without a gap; only the last and what encloses it may be open."""
+    assert (recording.state, recording.losses) == (state, ())
+    if not recording.lanes:
+        return
+    (lane,) = recording.lanes
+    count = len(lane.code)
+    assert np.array_equal(lane.name(), np.arange(count) % 1000 + 1)
+    opened = np.flatnonzero(lane.end == 0)
+    assert set(opened.tolist()) <= {count - 1, (count - 1) // 4 * 4}
+    closed = lane.end > 0
+    assert (lane.end[closed] >= lane.start[closed]).all()
+    inner = np.flatnonzero((np.arange(count) % 4 != 0) & closed)
+    outer_end = lane.end[inner // 4 * 4]
+    assert ((outer_end == 0) | (outer_end >= lane.end[inner])).all()
+
+
+@pytest.mark.slow
+def test_kill_at_random_moments(tmp_path: Path) -> None:
+    """Killed with -9 at 200 random moments, every file reads and holds all rows up to the last stamp."""
+    moments, counts = random.Random(3), []
+    for batch in range(50):
+        paths = [tmp_path / f"{n}.loop" for n in range(4)]
+        started = [
+            subprocess.Popen([sys.executable, "-S", "-c", WRITER, str(path)], stdout=subprocess.PIPE, env={"PYTHONPATH": SRC})
+            for path in paths
+        ]  # fmt: skip
+        for process, path in zip(started, paths, strict=True):
+            with process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                time.sleep(moments.uniform(0.005, 0.06))
+                process.kill()
+            recording = read(path)
+            check_prefix(recording, "killed")
+            counts.append(recording.spans)
+    assert len(counts) == 200
+    assert max(counts) > 10_000
+
+
+def test_reading_while_it_is_written(tmp_path: Path) -> None:
+    """A reader sees the state of one moment: never a call that is open around later ones."""
+    path = tmp_path / "run.loop"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        counts = []
+        for _ in range(60):
+            recording = read(path)
+            check_prefix(recording, "running")
+            assert recording.now is not None
+            assert recording.end <= recording.now < recording.end + 10**9
+            counts.append(recording.spans)
+        process.kill()
+    assert counts == sorted(set(counts))
+
+
+class Moving(Source):
+    """A file whose writer goes on at chosen reads: `steps[n]` runs before the n-th read of rows."""
+
+    def __init__(self, path: Path, steps: dict[int, Callable[[], None]]) -> None:
+        super().__init__(path.open("rb", buffering=0))
+        self.steps, self.reads = steps, 0
+
+    def into(self, offset: int, target: memoryview) -> int:
+        count = super().into(offset, target)
+        self.steps.pop(self.reads, lambda: None)()
+        self.reads += 1
+        return count
+
+
+def test_a_parent_that_ends_between_two_reads(tape: Tape) -> None:
+    """A call that ended after its row was read, before the next began, is not taken for open around that next one."""
+    from loopscope.recording.blocks import walk
+
+    first, second = tape.name("event"), tape.name("event")
+    rows, at = begin(tape.lane(), tape.clock, first)
+    found = walk(Source(tape.path.open("rb", buffering=0)), Head.unpack(tape.path.read_bytes()[:32])).blocks
+
+    def goes_on() -> None:
+        rows[at + 2] = tape.clock()
+        nest(tape, [second])
+
+    cases = {}
+    for moment in (0, 1):  # after the rows were read; after the open row was read again
+        cases[moment] = live.tables(Moving(tape.path, {moment: goes_on}), found, running=True)[1].tolist()
+        rows, at = begin(tape.lane(), tape.clock, first)
+    assert cases[0] == [[1, 20, 0]]
+    assert cases[1][0] == [1, 20, 30]
+    assert cases[1][-1] == [1, 60, 0]
+
+
+def test_more_open_rows_than_are_read_one_by_one(tape: Tape) -> None:
+    """A loop that never ends its calls is read all the same."""
+    for _ in range(5000):
+        begin(tape.lane(), tape.clock, 1)
+    tape.name("event")
+    assert read(tape.path).spans == 5000
+    assert read(tape.path).lanes[0].end.tolist() == [0] * 5000
+
+
+def test_an_outcome_without_an_end_is_open(tape: Tape) -> None:
+    """Killed between the outcome and the end of a call: the call counts as open, without an outcome."""
+    tape.name("event")
+    rows, at = begin(tape.lane(), tape.clock, 1)
+    rows[at] = 1 | 1 << 32
+    assert rows_of(read(tape.path)) == [[(1, 20, 0)]]
+
+
+def test_no_locks(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system without locks a recording is running while a process of its number lives on its host."""
+    from loopscope.recording import lines, reader
+
+    monkeypatch.setattr(reader, "lock", lambda *_, **__: None)
+    assert read(tape.path).state == "running"
+    monkeypatch.setattr(lines.os, "kill", lambda *_: (_ for _ in ()).throw(ProcessLookupError()))
+    assert read(tape.path).state == "killed"
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_any_rows_are_coded_exactly(data: st.DataObject) -> None:
+    """Whatever is in the rows, decoding gives it back."""
+    whole = st.integers(-(2**63), 2**63 - 1)
+    near = st.integers(1, 300)
+    number = data.draw(st.sampled_from([whole, near]))
+    count = data.draw(st.integers(1, 40))
+    code, start, end = (
+        np.array(data.draw(st.lists(number, min_size=count, max_size=count)), np.int64) for _ in range(3)
+    )
+    end[end == start - 1] = 0
+    coding, raw = encode(code, start, end)
+    for before, after in zip((code, start, end), decode(coding, raw, count), strict=True):
+        assert before.tolist() == after.tolist()
+
+
+@pytest.mark.parametrize("count", [1, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1])
+def test_blocks_of_every_size(tmp_path: Path, count: int) -> None:
+    """Rows that fill a block exactly, and one less or more."""
+    tape = Tape.create(tmp_path / "run.loop", {}, clock=ticks(1))
+    nest(tape, [tape.name("event")], count)
+    tape.close()
+    recording = read(tape.path)
+    assert (recording.spans, recording.losses) == (count, ())
+    assert np.array_equal(recording.lanes[0].start, 2 * np.arange(count) + 2)
+
+
+BAD = {
+    "empty": (b"", "FILE is empty. GIVE"),
+    "short": (b"\x89LSC\r\n\x1a\n\1", "FILE ends within its first 32 bytes, nothing of it can be read. GIVE"),
+    "text": (b"epoch,loss\n1,2\n", "FILE is no recording of loopscope. GIVE"),
+    "zip": (b"PK\3\4" + bytes(50), "FILE is no recording of loopscope (it looks like a zip archive). GIVE"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(50), "FILE is no recording of loopscope (it looks like a PNG image). GIVE"),
+    "json": (b'{"a": 1}', "FILE is no recording of loopscope (it looks like JSON). GIVE"),
+    "text mode": (
+        b"\x89LSC\n\x1a\n" + bytes(50),
+        "FILE was changed by a copy in text mode. Copy the original again, in binary mode.",
+    ),
+    "newer": (
+        Head(2, 1, LIVE, PAGE).pack() + bytes(50),
+        "FILE has format 2.1, and loopscope VERSION reads up to 1.x. "
+        "Install a newer one: pip install --upgrade loopscope",
+    ),
+    "damaged head": (
+        Head(1, 0, COMPACTED, 32).pack()[:-1] + b"\0\0",
+        "FILE is damaged in its first 32 bytes. Give another copy of it.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_files_that_are_no_recordings(tmp_path: Path, kind: str) -> None:
+    """Each says what it looks like and what to give instead."""
+    from loopscope import __version__
+
+    data, expected = BAD[kind]
+    path = tmp_path / "x.loop"
+    path.write_bytes(data)
+    with pytest.raises(BadRecording) as raised:
+        read(path)
+    give = "Give a recording, as `loopscope run` makes it."
+    assert str(raised.value) == (
+        expected.replace("FILE", str(path)).replace("GIVE", give).replace("VERSION", __version__)
+    )
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    """A folder, a link to one, a misspelt name, a missing folder, a name that cannot be one."""
+    (tmp_path / "run.loop").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    give = "Give a recording, as `loopscope run` makes it."
+    for path, expected in {
+        str(tmp_path): f"{tmp_path} is a folder. Give a recording in it, for example {tmp_path}/run.loop.",
+        f"{tmp_path}/link": f"{tmp_path}/link is a folder. Give a recording in it, for example {tmp_path}/link/run.loop.",
+        f"{tmp_path}/rum.loop": f"there is no file {tmp_path}/rum.loop. Did you mean '{tmp_path}/run.loop'? {give}",
+        f"{tmp_path}/no/x": f"there is no file {tmp_path}/no/x. There is no folder {tmp_path}/no either. {give}",
+        f"{tmp_path}/dangling": f"there is no file {tmp_path}/dangling. {give}",
+        f"{tmp_path}/run.loop/x": f"'{tmp_path}/run.loop/x' cannot be read (Not a directory). {give}",
+        "a\0b": f"'a\\x00b' cannot be read (embedded null byte). {give}",
+    }.items():
+        with pytest.raises(BadRecording) as raised:
+            read(path)
+        assert str(raised.value) == expected
+
+
+def test_errors_carry_the_exit_status() -> None:
+    """The command line ends with 2 for each of them."""
+    assert {kind.exit_code for kind in (BadPath, BadRecording, BusyRecording)} == {2}
+    assert all(issubclass(kind, LoopscopeError) for kind in (BadPath, BadRecording, BusyRecording))
+
+
+def test_importing_the_writer_does_not_import_numpy() -> None:
+    """A recorder that only writes does not pay for numpy until the file is closed."""
+    code = "import sys, loopscope.recording as r; r.Tape; print('numpy' in sys.modules); r.read; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\nTrue\n"
+    with pytest.raises(AttributeError, match="has no attribute 'reed'"):
+        writer.__spec__.loader and __import__("loopscope.recording").recording.reed
