@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopscope import model, views
+from loopscope.codec import NAMES
 from loopscope.errors import BadValue
 from loopscope.model import Loop
 from loopscope.render import Options, render
-from loopscope.render.json import NAMES, SCHEMA, VERSION, load, row
+from loopscope.render.json import SCHEMA, VERSION, load, row
 from loopscope.views import view
 from tests.loops import fit, reworded
 

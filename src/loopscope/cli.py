@@ -196,7 +196,7 @@ def show(  # noqa: PLR0913 - one parameter for each option
     return functools.partial(_show, program, out, specs)
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
     """A number of bytes: 500M, 4G, 300000000."""
 
     name = "size"

@@ -85,10 +85,10 @@ class FitCalls:
 
     >>> calls = FitCalls(print, adapters.FIT_LIKE); calls.install(); learn.fit(1); calls.remove()  # doctest: +SKIP
 
-    What `on_call` raises is raised in place of the call. What it returns, if that can be called, is called when the call
-    is over, with the exception that left it or None. Calls that such a call makes in turn are not handed over, unless
-    `wants(obj, method)` decides; nor are those in forked children; one that `on_call` itself leads to (it imports a
-    file that trains) is refused.
+    What `on_call` raises is raised in place of the call. What it returns, if that can be called, is called when the
+    call is over, with the exception that left it or None. Calls that such a call makes in turn are not handed over,
+    unless `wants(obj, method)` decides; nor are those in forked children; one that `on_call` itself leads to (it
+    imports a file that trains) is refused.
     A subclass that overrides a call is covered as soon as the class exists. A method that was put in place later (a
     patch, an instance attribute) is noticed when it comes to one that is watched: its frame is then looked up.
     `watched` is root -> module -> `Class.method`s; `found` holds, by root, what the imported frameworks have of it.

@@ -21,10 +21,6 @@ Flags: TypeAlias = Mapping[str, bool | None]
 """What is known of each flag: True, False, or None when only the run decides. A missing name means None."""
 
 
-WAITS = "waits for the device"
-"""How the note on a handler begins whose source makes the host wait for the GPU."""
-
-
 @dataclass(frozen=True, slots=True)
 class Need:
     """One condition: `Need("training", True, "run_valid is False")`.
@@ -58,10 +54,11 @@ class Fact:
     """Something said about a handler or an event, with how far it can be trusted.
 
     `kind` is `"doc"` (what its author wrote), `"effect"` (one line on what its source reads, writes, raises
-    and calls) or `"note"` (anything else that a reader must know, such as a shadowing attribute).
+    and calls), `"wait"` (why its source makes the host wait for the device) or `"note"` (anything else that a reader
+    must know, such as a shadowing attribute).
     """
 
-    kind: Literal["doc", "effect", "note"]
+    kind: Literal["doc", "effect", "wait", "note"]
     text: str
     trust: Trust
     place: Place | None = None

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class LoopRecording:
-    """A recording: `with loopscope.record(learn, "run.loop") as rec: learn.fit(2)`, `print(rec)`; or `load("run.loop")`.
+    """A recording: `with loopscope.record(learn, "run.loop") as rec: learn.fit(2)`, then `print(rec)`.
 
-    `report()` gives the figures as data. What is read is the file: while it is still written to, the report says so.
+    `load("run.loop")` gives one that was made before. `report()` gives the figures as data. What is read is the file:
+    while it is still written to, the report says so.
     """
 
     def __init__(self, path: str | os.PathLike[str], session: Session | None = None) -> None:
@@ -39,7 +40,8 @@ class LoopRecording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._session is not None and self._session.recorder is not None
+        assert self._session is not None
+        assert self._session.recorder is not None
         left = self._session.recorder.left
         self._session.stop()
         if left is not None and error is not None and left.key == id(error):
@@ -87,7 +89,7 @@ class LoopRecording:
         """
         from loopscope.saving import save
 
-        save(self, Path(path), format, _options(depth, sort, top), force)
+        save(self.path, self.report, Path(path), format, _options(depth, sort, top), force)
 
     def __str__(self) -> str:
         return self.render().removesuffix("\n")

@@ -1,4 +1,4 @@
-"""What a recording says, as plain frozen data: the tree of timed lines, how it ended, what was unexpected, what it cost.
+"""What a recording says, as plain frozen data: timed lines, how each run ended, what was unexpected, what it cost.
 
 `timing.py` builds it from a placed recording, the renderers show it. All times are integers in nanoseconds.
 Constraint: standard library only, no behaviour beyond small look-ups.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,7 +13,7 @@ from loopscope.errors import LoopscopeError
 from loopscope.render.report import FORMATS, SORTS, SUFFIXES, Options, renderer
 
 if TYPE_CHECKING:
-    from loopscope.recordings import LoopRecording
+    from loopscope.report import Report
 
 __all__ = ["ALL", "SORTS", "save", "suffix_format", "written"]
 
@@ -21,11 +21,16 @@ ALL = (*FORMATS, "trace")
 """The formats that a recording can be saved in."""
 
 
-def save(recording: LoopRecording, path: Path, format: str | None, options: Options, force: bool) -> None:
-    """Write `recording` to `path`; raises `LoopscopeError` if that is taken, unless `force`, or cannot be written."""
+def save(
+    source: Path, report: Callable[[], Report], path: Path, format: str | None, options: Options, force: bool
+) -> None:
+    """Write the report of the recording `source`, or its trace, to `path`.
+
+    Raises `LoopscopeError` if `path` is taken, unless `force`, or if it cannot be written.
+    """
     format = format or suffix_format(path)
     if format != "trace":
-        text = renderer(format).render(recording.report(), options)
+        text = renderer(format).render(report(), options)
         with written(path, force) as out:
             out.write(text.encode())
         return
@@ -34,7 +39,7 @@ def save(recording: LoopRecording, path: Path, format: str | None, options: Opti
     from loopscope.render import trace
     from loopscope.spans import tracks
 
-    placed = place(read(recording.path))
+    placed = place(read(source))
     with written(path, force) as out:
         trace.write(out, tracks(placed), begin=placed.begin)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from loopscope.endings import endings, handler_name
-from loopscope.model import WAITS, Event, Handler, Loop, Node, Scope, Step
+from loopscope.model import Event, Handler, Loop, Node, Scope, Step
 from loopscope.parse import Gap, Places
 from loopscope.placing import NAME, Block, Placed
 from loopscope.positions import positions
@@ -411,7 +411,7 @@ class _Rows:
             for at, ns in one.inside.items():
                 key = int(keys[base + at])
                 nested[key] = nested.get(key, 0) + ns
-            for at in np.searchsorted(one.calls, np.intersect1d(one.block.open, one.calls)).tolist():
+            for at in _found(one.calls, one.block.open):
                 key = int(keys[base + at])
                 unclosed[key] = unclosed.get(key, 0) + 1
             base += len(one.calls)
@@ -427,7 +427,7 @@ class _Rows:
         fact = self.facts.get((str(name.get("event")), str(name.get("callback"))))
         inner = self.group.inner.get((node, number), {})
         figures = stats(took)
-        waits = [one.text for one in fact.facts if one.text.startswith(WAITS)] if fact else []
+        waits = [one.text for one in fact.facts if one.kind == "wait"] if fact else []
         return Line(
             "handler",
             handler_name(name),
@@ -523,6 +523,15 @@ class _Rows:
         known = self.group.loop.binding.at(event) if self.group.loop is not None else ()
         ids = {one.id: n for n, one in enumerate(known)}
         return lambda line: ids.get(line.callback, len(ids))
+
+
+def _found(ordered: Any, wanted: Any) -> list[int]:
+    """Return where those of `wanted` stand that are in `ordered`."""
+    at = np.searchsorted(ordered, wanted)
+    there = at < len(ordered)
+    at = at[there]
+    found: list[int] = at[ordered[at] == wanted[there]].tolist()
+    return found
 
 
 def _unique(keys: Any) -> Any:

@@ -76,7 +76,9 @@ def target(path: str | os.PathLike[str]) -> Path:
         given = os.fspath(path)
         real = Path(os.path.realpath(given))
         folder = real.is_dir()
-    except (TypeError, ValueError, OSError):
+    except OSError as error:
+        raise BadPath(f"{path} cannot be written ({why(error)}). Give a file elsewhere.") from None
+    except (TypeError, ValueError):
         raise BadPath(f"{path!r} is no path. Give the name of a file, for example run.loop.") from None
     if folder or not given or given.endswith(os.sep):
         what = "is a folder" if folder else "names no file"

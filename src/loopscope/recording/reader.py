@@ -265,6 +265,8 @@ def _recording(path: str, head: Head, state: str, story: Story, lanes: list[Rows
 
 def _near(path: object) -> str:
     """` Did you mean 'run.loop'?`, from the names in the folder of a file that is not there."""
+    if os.path.islink(str(path)):
+        return f" It is a link to {os.readlink(str(path))}, which is not there."
     folder, name = os.path.split(os.fspath(str(path)))
     try:
         with os.scandir(folder or ".") as entries:

@@ -25,10 +25,11 @@ from loopscope import collector
 from loopscope.adapters.fastai.binding import LAST, SKIPPED, Member, bind
 from loopscope.adapters.fastai.calibrate import calibrate
 from loopscope.adapters.fastai.dialect import FastaiDialect
-from loopscope.adapters.fastai.dispatch import CODES as DISPATCHING
-from loopscope.adapters.fastai.dispatch import attach, verify
+from loopscope.adapters.fastai.dispatch import attach
 from loopscope.adapters.fastai.events import describe as describe_events
 from loopscope.adapters.fastai.notes import asked_batches, batches_of, fired, notes, unheard
+from loopscope.adapters.fastai.shape import verify
+from loopscope.adapters.fastai.transplant import CODES as DISPATCHING
 from loopscope.adapters.fastai.vocabulary import NESTING
 from loopscope.adapters.fastai.watching import adopt
 from loopscope.errors import BadCallback, BadValue, UnknownChoice

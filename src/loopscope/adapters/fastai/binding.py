@@ -15,11 +15,12 @@ from fastai.learner import Learner, SkipToEpoch
 from fastai.torch_core import rank_distrib
 from fastcore.basics import GetAttr, camel2snake
 
-from loopscope.adapters.fastai.vocabulary import NESTING, VOCABULARY
+from loopscope.adapters.fastai.vocabulary import NESTING, VOCABULARY, WAITING
 from loopscope.effects import Effect, Effects, effects
 from loopscope.errors import BadCallback
 from loopscope.model import Binding, Fact, Handler, Need, Raise
 from loopscope.source import doc, place
+from loopscope.waits import waits
 
 LAST = "LRFinder's last batch"
 """The flag under which `LRFinder` ends the run."""
@@ -193,7 +194,7 @@ def _handler(member: Member, event: str, found: Found, reason: str, names: set[s
         origin=member.origin,
         mine=member.mine,
         place=place(found.target),
-        facts=tuple(_facts(found, done)),
+        facts=tuple(_facts(member, found, done)),
         needs=tuple(_needs(member, event, found)),
         sets=tuple(_sets(member, done, names, learn)),
         raises=tuple(_raises(member, event, done)),
@@ -201,12 +202,14 @@ def _handler(member: Member, event: str, found: Found, reason: str, names: set[s
     )
 
 
-def _facts(found: Found, done: Effects) -> Iterable[Fact]:
+def _facts(member: Member, found: Found, done: Effects) -> Iterable[Fact]:
     declared = doc(found.target)
     if declared:
         yield Fact("doc", declared, "declared")
     if done.summary:
         yield Fact("effect", done.summary, "inferred")
+    if reason := waits(found.target, member.cls, WAITING):
+        yield Fact("wait", reason, "inferred")
     for note in found.notes:
         yield Fact("note", note, "inferred")
     if changed := [item.target for item in done.items if _changes_loop(item)]:

@@ -15,7 +15,7 @@ from fastai.learner import Learner
 from fastcore.foundation import L
 from torch import nn
 
-from loopscope.adapters.fastai.dispatch import STOCK, recorded
+from loopscope.adapters.fastai.transplant import STOCK, recorded
 from loopscope.adapters.fastai.watching import WATCHED, Watched, clock
 
 CALLBACKS = 4
@@ -119,7 +119,7 @@ class _Sink:
 def _learner() -> tuple[Learner, Watched]:
     learn = Learner.__new__(Learner)
     callbacks = [Callback() for _ in range(CALLBACKS)]
-    vars(learn).update(cbs=L(callbacks), model=nn.Module(), training=True)
+    learn.__dict__.update(cbs=L(callbacks), model=nn.Module(), training=True)
     for one in callbacks:
-        vars(one).update(learn=learn)
+        one.__dict__.update(learn=learn)
     return learn, Watched(learn, _Sink())

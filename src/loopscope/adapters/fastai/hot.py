@@ -1,6 +1,6 @@
 """The recorded forms of fastai's `Learner._call_one`: the hot path, written to be transplanted.
 
-Nothing here runs in this module. `dispatch.py` takes the syntax tree of `one` or `many`, puts fastai's own first
+Nothing here runs in this module. `transplant.py` takes the syntax tree of `one` or `many`, puts fastai's own first
 statement and own loop where `fastai_asks_first()` and `fastai_calls_all()` stand, and compiles the result as fastai's
 function at fastai's lines, so that an exception which passes through has the very frames that it has without recording.
 What is a callback's turn, and what is not worth one, is fastai's own rule, asked in a cheaper way: fastai looks an
@@ -119,11 +119,11 @@ def one(self: Any, event_name: Any) -> None:
 def many(self: Any, event_name: Any) -> None:
     """Write the stamps of all recordings of a learner; installed while there is more than one of any."""
     fastai_asks_first()
-    several = WATCHED.get(id(self)) or adopt(self)
-    if several is None:
+    watched = WATCHED.get(id(self)) or adopt(self)
+    if watched is None:
         fastai_calls_all()
         return
-    several = several.all
+    several = watched.all
     opened = [begin(one, one.events[event_name]) for one in several]
     try:
         ordered = self.cbs.sorted("order")

@@ -48,3 +48,12 @@ VOCABULARY = Vocabulary(
     pure=frozenset({"to_detach", "ordered_cbs"}),
 )
 """How a fastai callback reaches the learner (`self.learn`) and what the learner's attributes are."""
+
+WAITING = MappingProxyType(
+    {
+        "to_detach": "copies to the CPU",
+        "to_np": "copies to the CPU",
+        "accumulate": "fastai's metrics copy to the CPU there",
+    }
+)
+"""Functions of fastai that make the host wait for the device -> how."""

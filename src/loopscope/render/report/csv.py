@@ -18,7 +18,7 @@ COLUMNS = (
     *("thread", "path", "kind", "name", "callback", "count", "total_ns", "own_ns", "share"),
     *("mean_ns", "p50_ns", "p99_ns", "max_ns", "open", "raised"),
 )
-"""The first line. `path` leads from the thread to the row, `share` is of the wall time, `raised` is `Class:count;…`."""
+"""The first line. `path` leads from the thread to the row, `share` is of the time in runs, `raised` like `Class:count;…`."""
 
 
 def render(report: Report, options: Options) -> str:
@@ -36,6 +36,6 @@ def _cells(row: tree.Row) -> list[object]:
     raised = ";".join(f"{plain(exception)}:{count}" for exception, count in line.raised.items())
     return [
         *(row.thread, row.path, line.kind, tree.name(line), plain(line.callback)),
-        *(stats.count, stats.total, line.own, f"{row.share:.6f}"),
+        *(stats.count, stats.total, line.own, "" if row.share is None else f"{row.share:.6f}"),
         *(figures.mean(stats), stats.p50, stats.p99, stats.max, line.open, raised),
     ]

@@ -88,11 +88,12 @@ def _scaled(value: int, units: Sequence[tuple[str, int]]) -> str:
     return f"{value / unit:.{digits}f} {name}"
 
 
-def of_row(line: Line, share: float) -> tuple[str, ...]:
-    """Return the figures of a row as they are written, one for each of `COLUMNS`."""
+def of_row(line: Line, share: float | None) -> tuple[str, ...]:
+    """Return the figures of a row as they are written, one for each of `COLUMNS`; no share where that is None."""
     stats = line.stats
     times = (mean(stats), stats.p50, stats.p99, stats.max)
-    return (number(stats.count), duration(stats.total), percent(share), *map(duration, times))
+    written = "" if share is None else percent(share)
+    return (number(stats.count), duration(stats.total), written, *map(duration, times))
 
 
 # -- what follows from the report's own --------------------------------------------------------------------------------
@@ -101,6 +102,23 @@ def of_row(line: Line, share: float) -> tuple[str, ...]:
 def share(part: float, whole: float) -> float:
     """Return which share `part` is of `whole`, to six places; 0.0 of nothing."""
     return round(part / whole, 6) if whole else 0.0
+
+
+def inside(report: Report) -> int:
+    """Return the time inside of runs, of which the shares are: a program's imports and set-up do not count."""
+    lines = [line for track in report.tracks for line in (track.root, *track.root.children)]
+    total = sum(line.stats.total for line in lines if line.kind == "thread")
+    return total - sum(line.stats.total for line in lines if line.kind == "outside") or total
+
+
+def share_of(line: Line, report: Report) -> float | None:
+    """Return a row's share of the time inside of runs; None for what is not inside of one."""
+    return None if line.kind in ("thread", "outside") else share(line.stats.total, inside(report))
+
+
+def share_of_category(category: Category, report: Report) -> float | None:
+    """Return which share of the time inside of runs a line of the summary has; None for what is outside."""
+    return None if category.name == "outside" else share(category.total, inside(report))
 
 
 def mean(stats: Stats) -> int:

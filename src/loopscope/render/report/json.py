@@ -44,9 +44,9 @@ def derived(value: Any, report: Report) -> dict[str, Any]:
     if isinstance(value, Stats):
         return {"mean": figures.mean(value)}
     if isinstance(value, Line):
-        return {"share": figures.share(value.stats.total, report.wall)}
+        return {"share": figures.share_of(value, report)}
     if isinstance(value, Category):
-        return {"share": figures.share(value.total, report.wall)}
+        return {"share": figures.share_of_category(value, report)}
     if isinstance(value, Track):
         return {"wall": figures.wall(report, value), "sum": value.sum}
     return {"stamps": value.stamps} if isinstance(value, Cost) else {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from loopscope.render.markdown import escape
 from loopscope.render.phrases import plain
 from loopscope.render.report import Options, figures, words
-from loopscope.render.report.rows import Row, marks, name, place, rows, slowest, waits
+from loopscope.render.report.rows import Row, marks, name, place, rows, slowest, told, waits
 from loopscope.report import Ending, Line, Report, Track
 
 INDENT = "&emsp;"
@@ -58,7 +58,7 @@ def _track(report: Report, track: Track, options: Options) -> Iterator[str]:
     if track is report.tracks[-1]:
         yield _items(words.cost(report))
     yield f"## The loop{several}"
-    yield _table(("row", *figures.COLUMNS), map(_tree_row, rows(report, track, options)))
+    yield _table(("row", *figures.COLUMNS), map(_tree_row, told(rows(report, track, options))))
     marked = waits(report)
     if marked and track is report.tracks[-1]:
         yield escape(words.WAITS)
@@ -66,12 +66,15 @@ def _track(report: Report, track: Track, options: Options) -> Iterator[str]:
 
 
 def _summary(report: Report, track: Track) -> str:
-    found = [(escape(plain(one.name)), figures.number(one.count), one.total) for one in figures.categories(track)]
     lines = [
-        (what, count, figures.duration(total), figures.percent(figures.share(total, report.wall)))
-        for what, count, total in (*found, ("**sum**", "", track.sum))
+        (escape(plain(one.name)), figures.number(one.count), figures.duration(one.total), _share(share))
+        for one, share in words.summary(report, track)
     ]
-    return _table(("part", "count", "total", "share"), lines)
+    return _table(("part", "count", "total", "share"), [*lines, ("**sum**", "", figures.duration(track.sum), "")])
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else figures.percent(share)
 
 
 def _tree_row(row: Row) -> Sequence[str]:

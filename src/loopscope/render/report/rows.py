@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loopscope.model import Place
@@ -25,7 +25,7 @@ class Row:
     path: str
     label: str
     line: Line
-    share: float
+    share: float | None
     last: tuple[bool, ...] = ()
     folded: int = 0
 
@@ -39,9 +39,9 @@ def rows(report: Report, track: Track, options: Options) -> Iterator[Row]:
     """Yield the rows of one thread, its own first."""
     root = track.root
     folded = _below(root) if options.depth == 0 else 0
-    yield Row(plain(track.thread), "", name(root), root, figures.share(root.stats.total, report.wall), (), folded)
+    yield Row(plain(track.thread), "", name(root), root, None, (), folded)
     if not folded:
-        yield from _children(report, Row(plain(track.thread), "", "", root, 0.0), options)
+        yield from _children(report, Row(plain(track.thread), "", "", root, None), options)
 
 
 def _children(report: Report, above: Row, options: Options) -> Iterator[Row]:
@@ -51,10 +51,21 @@ def _children(report: Report, above: Row, options: Options) -> Iterator[Row]:
         last = (*above.last, at + 1 == len(lines))
         path = f"{above.path}/{step(line)}" if above.path else step(line)
         folded = _below(line) if len(last) == options.depth else 0
-        row = Row(above.thread, path, label, line, figures.share(line.stats.total, report.wall), last, folded)
+        row = Row(above.thread, path, label, line, figures.share_of(line, report), last, folded)
         yield row
         if not folded:
             yield from _children(report, row, options)
+
+
+def told(rows: Iterable[Row]) -> Iterator[Row]:
+    """Leave out what says nothing new: that the time of an event without any handler is that of its dispatch."""
+    alone: set[int] = set()
+    for row in rows:
+        children = row.line.children
+        if row.line.kind == "event" and len(children) == 1 and children[0].kind == "dispatch":
+            alone.add(id(children[0]))
+        if id(row.line) not in alone:
+            yield row
 
 
 def ordered(lines: Sequence[Line], options: Options) -> Sequence[Line]:
@@ -104,7 +115,7 @@ def slowest(report: Report, options: Options) -> tuple[Sequence[str], list[tuple
 
 
 def _written(line: Line, report: Report, heads: Sequence[str]) -> Sequence[str]:
-    cells = figures.of_row(line, figures.share(line.stats.total, report.wall))
+    cells = figures.of_row(line, figures.share_of(line, report))
     written = {**dict(zip(figures.COLUMNS, cells, strict=True)), "own": figures.duration(line.own)}
     return [written[head] for head in heads]
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from loopscope.render.phrases import plain
 from loopscope.render.report import Options, figures, words
 from loopscope.render.report.grid import Grid, GridRow, Sentence
-from loopscope.render.report.rows import Row, marks, name, place, rows, slowest, waits
+from loopscope.render.report.rows import Row, marks, name, place, rows, slowest, told, waits
 from loopscope.report import Ending, Line, Report, Track
 
 WIDTH = 100
@@ -134,19 +134,16 @@ def _track(report: Report, track: Track, options: Options) -> Iterator[Renderabl
 
 
 def _summary(report: Report, track: Track) -> list[RenderableType]:
-    found = figures.categories(track)
-    shares = [figures.share(one.total, report.wall) for one in found]
     lines = [
         GridRow(
             Text(plain(one.name)),
-            (figures.number(one.count), figures.duration(one.total), figures.percent(share)),
-            _bar(share),
-            style=QUIET if share < figures.NOTHING else "",
+            (figures.number(one.count), figures.duration(one.total), "" if share is None else figures.percent(share)),
+            "" if share is None else _bar(share),
+            style=QUIET if share is None or share < figures.NOTHING else "",
         )
-        for one, share in zip(found, shares, strict=True)
+        for one, share in words.summary(report, track)
     ]
-    total = figures.share(track.sum, report.wall)
-    lines.append(GridRow(Text("sum"), ("", figures.duration(track.sum), figures.percent(total)), style=TITLE))
+    lines.append(GridRow(Text("sum"), ("", figures.duration(track.sum), ""), style=TITLE))
     return [
         Grid(("part", "count", "total", "share"), lines),
         Sentence(Text(words.adds_up(report, track), GOOD if track.sum == figures.wall(report, track) else URGENT)),
@@ -159,7 +156,7 @@ def _bar(share: float) -> str:
 
 
 def _tree(report: Report, track: Track, options: Options) -> Grid:
-    return Grid(("", *figures.COLUMNS), [_tree_row(row) for row in rows(report, track, options)])
+    return Grid(("", *figures.COLUMNS), [_tree_row(row) for row in told(rows(report, track, options))])
 
 
 def _tree_row(row: Row) -> GridRow:
@@ -169,7 +166,7 @@ def _tree_row(row: Row) -> GridRow:
         figures.of_row(row.line, row.share),
         guide=guide,
         below=below + ("│ " if row.line.children and not row.folded else "  "),
-        style=QUIET if row.share < figures.NOTHING else "",
+        style=QUIET if row.share is not None and row.share < figures.NOTHING else "",
     )
 
 

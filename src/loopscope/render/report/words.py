@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from loopscope.render.phrases import plain
 from loopscope.render.report import figures as say
-from loopscope.report import At, Cost, Ended, Ending, Report, Spoken, Track, Unplaced, Warmup
+from loopscope.report import At, Category, Cost, Ended, Ending, Report, Spoken, Track, Unplaced, Warmup
 
 UNEXPECTED = 20
 """How many of the unexpected are listed."""
@@ -22,6 +22,14 @@ WAITS = (
 
 ENDS = {"raised": "raised", "cancelled": "was cancelled", "interrupted": "was interrupted", "killed": "was killed"}
 """Ends of a run that ask for the calls before them."""
+
+
+def summary(report: Report, track: Track) -> Iterator[tuple[Category, float | None]]:
+    """Yield where the time went, the most first, with its share of the time inside of runs; last what is outside."""
+    found = say.categories(track)
+    for one in [one for one in found if one.name != "outside"]:
+        yield one, say.share_of_category(one, report)
+    yield from ((one, None) for one in found if one.name == "outside")
 
 
 # -- the head ----------------------------------------------------------------------------------------------------------
@@ -199,13 +207,12 @@ def cost(report: Report) -> Iterator[str]:
     if cost.stamps is None:
         yield "of which recording: not known, the process ended before it was calibrated"
     else:
-        part = say.percent(say.share(cost.stamps, report.wall))
+        part = say.percent(say.share(cost.stamps, say.inside(report)))
         made = f"{say.counted(cost.events, 'event')} × {say.duration(cost.per_event)}"
         made += f" + {say.counted(cost.calls, 'call')} × {say.duration(cost.per_call)}"
         yield f"of which recording: {say.duration(cost.stamps)}, {part} ({made})"
     if cost.reading:
-        part = say.percent(say.share(cost.reading, report.wall))
-        yield f"of which reading the loop before its runs: {say.duration(cost.reading)}, {part}"
+        yield f"of which reading the loop before its runs: {say.duration(cost.reading)}"
     yield from _calibrated(cost)
 
 
