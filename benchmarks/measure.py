@@ -5,11 +5,49 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("loopscope", "fastai", "torch", "numpy", "viztracer", "pyinstrument")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of a table: `Figure("a batch", 1.2, "ms", target=2.0)`; `low` and `high` bound its 95 % interval.
+
+    The target is met by a value that is not above it, except with `least`: then by one that is not below.
+    """
+
+    what: str
+    value: float
+    unit: str = ""
+    target: float | None = None
+    low: float | None = None
+    high: float | None = None
+    least: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if self.target is None:
+            return ""
+        met = self.value >= self.target if self.least else self.value <= self.target
+        return "met" if met else "MISSED"
+
+    def line(self) -> str:
+        """Return the row as text; digits as the size of the value needs them."""
+        interval = "" if self.low is None or self.high is None else f"{self.low:.3f}–{self.high:.3f}"
+        target = "" if self.target is None else f"{'≥' if self.least else '≤'} {self.target:g}"
+        cells = f"{self.what:66}{_digits(self.value):>10} {self.unit:9}{interval:>13}{target:>10}  {self.verdict}"
+        return cells.rstrip()
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3f}"
 
 
 def machine() -> dict[str, object]:
@@ -19,7 +57,8 @@ def machine() -> dict[str, object]:
         "platform": platform.platform(),
         "processor": processor(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        **{package: installed(package) for package in ("loopscope", "fastai", "torch")},
+        "load": [round(one, 2) for one in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        **{package: installed(package) for package in PACKAGES},
     }
 
 
@@ -38,14 +77,39 @@ def installed(package: str) -> str | None:
         return None
 
 
+def bootstrap(values: Sequence[float], rounds: int = 4000) -> tuple[float, float, float]:
+    """Return the median and its 95 % interval: the medians of so many resamples, seeded, so that it repeats."""
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(rounds))
+    return statistics.median(values), medians[round(0.025 * rounds)], medians[round(0.975 * rounds) - 1]
+
+
+def table(name: str, figures: Sequence[Figure]) -> None:
+    """Print figures of any unit, each with its target and whether it is met."""
+    print(f"\n{name}\n{'':66}{'':>10} {'':9}{'95 %':>13}{'target':>10}")
+    for figure in figures:
+        print(figure.line())
+
+
+def keep(name: str, figures: Sequence[Figure], raw: Mapping[str, object], folder: Path | None = None) -> Path:
+    """Write figures and raw numbers to `<folder>/<name>.json`, `results/` unless another folder is given."""
+    rows = [{**asdict(figure), "verdict": figure.verdict} for figure in figures]
+    return _write(name, {"machine": machine(), "rows": rows, "raw": raw}, folder or RESULTS)
+
+
 def report(name: str, rows: Sequence[tuple[str, float, float | None]], raw: Mapping[str, object]) -> None:
     """Print `(what, milliseconds, target or None)` as a table and write them to results/<name>.json."""
     print(f"\n{name}\n{'':40}{'ms':>10}{'target':>10}")
     for what, ms, target in rows:
         verdict = "" if target is None else f"{target:>10g}  {'met' if ms <= target else 'MISSED'}"
         print(f"{what:40}{ms:>10.2f}{verdict}")
-    table = [{"what": what, "ms": round(ms, 4), "target_ms": target} for what, ms, target in rows]
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), "rows": table, "raw": raw}, indent=2) + "\n")
+    listed = [{"what": what, "ms": round(ms, 4), "target_ms": target} for what, ms, target in rows]
+    path = _write(name, {"machine": machine(), "rows": listed, "raw": raw}, RESULTS)
     print(f"-> {os.path.relpath(path)}")
+
+
+def _write(name: str, content: Mapping[str, object], folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path

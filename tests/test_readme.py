@@ -38,13 +38,15 @@ def test_what_the_readme_links_to_is_there(link):
     assert link.startswith("http") or (ROOT / link).exists()
 
 
-def test_the_python_in_the_readme_runs():
+def test_the_python_in_the_readme_runs(tmp_path):
     """The Python blocks run as they stand, on a learner and a callback of those names."""
     head = (
         "from fastai.callback.all import *\nfrom fastai.test_utils import synth_learner\n"
         "learn = synth_learner()\nclass MyCallback(Callback):\n    def after_fit(self): pass\n"
     )
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", head + "\n".join(blocks)], capture_output=True, text=True, check=False)
-    assert (len(blocks), done.returncode) == (2, 0), done.stderr[-2000:]
+    code = head + "\n".join(blocks)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (len(blocks), done.returncode) == (3, 0), done.stderr[-2000:]
+    assert "exactly equal" in done.stdout
     assert "Start Fit" in done.stdout

@@ -9,6 +9,8 @@ import json
 import multiprocessing
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -454,7 +456,8 @@ from loopscope.recording import Tape, read
 path, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     import resource
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
 tape = Tape.create(path, {})
 code = tape.name("event")
 for _ in range(200_000):
@@ -470,6 +473,8 @@ for _ in range(100):
     tape.name("event", doc="x" * 3000)
 tape.close()
 print(tape.stopped)
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 """
 
 
@@ -516,17 +521,16 @@ def test_a_full_disk(tmp_path: Path, real: bool) -> None:
 def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
     """Nothing can be created: an error, no file left behind, and the old one kept although force was given."""
     (tmp_path / "run.loop").write_text("precious")
-    code = (
-        "import resource, sys; from loopscope.recording import Tape\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
-        "Tape.create(sys.argv[1], {}, force=True)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "run.loop")], capture_output=True, text=True, check=False
-    )
-    assert done.stderr.splitlines()[-1] == (
-        f"loopscope.recording.layout.BadPath: {tmp_path}/run.loop cannot be written "
-        "(the system's limit on the size of a file is reached). Give a file elsewhere."
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    try:
+        with pytest.raises(BadPath) as raised:
+            Tape.create(tmp_path / "run.loop", {}, force=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(raised.value) == (
+        f"{tmp_path}/run.loop cannot be written (the system's limit on the size of a file is reached). "
+        "Give a file elsewhere."
     )
     assert left(tmp_path) == ["run.loop"]
     assert (tmp_path / "run.loop").read_text() == "precious"
@@ -728,7 +732,7 @@ def test_reading_while_it_is_written(tmp_path: Path) -> None:
         process.stdout.readline()
         counts = []
         try:
-            for _ in range(60):
+            while len(counts) < 10 or counts[-1] < 400_000:
                 recording = read(path)
                 check_prefix(recording, "running")
                 assert recording.now is not None
@@ -737,7 +741,6 @@ def test_reading_while_it_is_written(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert counts == sorted(counts)
-    assert counts[-1] > 100_000
 
 
 class Moving(Source):
@@ -885,7 +888,7 @@ def test_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "link": "link is a folder. Give a recording in it, for example link/run.loop.",
         f"{tmp_path}/rum.loop": f"there is no file {tmp_path}/rum.loop. Did you mean '{tmp_path}/run.loop'? {give}",
         f"{tmp_path}/no/x": f"there is no file {tmp_path}/no/x. There is no folder {tmp_path}/no either. {give}",
-        f"{tmp_path}/dangling": f"there is no file {tmp_path}/dangling. It is a link to nowhere, which is not there. {give}",
+        "dangling": f"there is no file dangling. It is a link to nowhere, which is not there. {give}",
         f"{tmp_path}/run.loop/x": f"'{tmp_path}/run.loop/x' cannot be read (Not a directory). {give}",
         "a\0b": f"'a\\x00b' cannot be read (embedded null byte). {give}",
     }.items():
@@ -970,7 +973,6 @@ def example_reader() -> Callable[[Path], tuple[list[dict[str, Any]], dict[int, l
     return scope["read"]  # type: ignore[no-any-return]
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file")
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_documented_format_is_the_format(name: str) -> None:
     """The reader on the page, which uses nothing of loopscope, reads the same from the samples."""
@@ -982,7 +984,6 @@ def test_the_documented_format_is_the_format(name: str) -> None:
     assert [line for line in lines[1:] if "id" not in line] == list(recording.lines)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file")
 def test_the_documented_coding_of_odd_rows(tmp_path: Path) -> None:
     """The page's reader decodes what no loop would give: open rows, negative and large numbers, many codes."""
     tape = Tape.create(tmp_path / "run.loop", {}, clock=lambda: 2**62)

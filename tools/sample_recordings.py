@@ -80,7 +80,7 @@ def end(tape: Tape, code: int) -> None:
 
 
 def dump(recording: Recording) -> str:
-    """Return all that a recording holds, as JSON, one line for each row, name and line of the file."""
+    """Return all that a recording holds, as JSON, one row a line."""
     lanes = [
         {
             "number": lane.number,
@@ -100,7 +100,7 @@ def dump(recording: Recording) -> str:
         "end": recording.end,
         "lanes": lanes,
     }
-    return re.sub(r'(?<=[\]}], )(?=[\[{])|(?<=[\[,] )?(?="\w+": [\[{])', "\n", json.dumps(content)) + "\n"
+    return re.sub(r"\[[-\d,\s]+\]", lambda row: " ".join(row[0].split()), json.dumps(content, indent=1)) + "\n"
 
 
 if __name__ == "__main__":

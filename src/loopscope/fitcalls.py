@@ -192,7 +192,8 @@ class FitCalls:
             over(None)
             return done
 
-        WRAPPERS.add(call.__code__)
+        made: Any = call
+        WRAPPERS.add(made.__code__)
         return call
 
     def _is_wanted(self, obj: object, method: str) -> bool:

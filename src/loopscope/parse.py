@@ -30,10 +30,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """One event that was seen, with its calls in order."""
+    """One event that was seen, with its calls in order; `raised` is the class name of what left it, if that is known."""
 
     event: str
     calls: tuple[Call, ...] = ()
+    raised: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +156,10 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A binding that holds from the event `at` of a run on, with what is known of the flags there."""
+    """A binding that holds from the event `at` of a run on (None: the one before), with what the flags are there."""
 
     at: int
-    binding: Binding
+    binding: Binding | None
     flags: Flags
 
 
@@ -173,7 +174,7 @@ class Inside(Protocol):
 class Placing:
     """A run that is placed whole: `Placing(trace, out, places, inside)`, then `place(loop, outcome)`.
 
-    `cut` says that the recording ends before the run does; `opened` that its last event was still open then.
+    `cut` says that the recording ends before the run does; `opened` that its last event has no end.
     `limit` is the number of unexpected things after which the rest is given up and counted as unexpected.
     """
 
@@ -266,6 +267,10 @@ class _Follower:
     before: Event | None = None
     raised: bool = False
     steps: tuple[tuple[Step, tuple[Scope, ...]], ...] = ()
+    rest: list[tuple[tuple[Node, ...], int]] = field(default_factory=list)  # what is left to do, outermost first
+    heads: dict[int, frozenset[str]] = field(default_factory=dict)  # with which events a node begins, by its identity
+    nested: int = 0  # so many handler calls ran a loop inside themselves
+    odd: int = -1  # the last position at which something else was expected
     keeping: int = 0  # so many scopes are being followed that will be recognised when they come again
     log: list[tuple[int, int]] = field(default_factory=list)  # meanwhile: (node, gap) of each event that was placed
     entered: list[tuple[int, int, int]] = field(default_factory=list)  # and (scope, begin, end) of each scope
@@ -275,14 +280,14 @@ class _Follower:
     def run(self, loop: Loop, outcome: str | None) -> None:
         self.loop, self.outcome = loop, outcome
         if self.placing is not None:
-            self.bounds = list(self.placing.bounds)
+            self.bounds = sorted(self.placing.bounds, key=lambda bound: -bound.at)  # the next one last
         try:
             self.scope(loop.root)
         except _Unwinding as unwinding:
             if outcome is None:
                 self.wrong(f"{unwinding.name} leaves the run, but the run ended normally")
         else:
-            if outcome is not None and not self.in_step:
+            if outcome is not None and not self.in_step and self.placing is None:
                 self.wrong(f"the run ended with {outcome}, but nothing that is left could raise it")
         while self.at < len(self.fired):
             self.wrong(f"{self.fired[self.at].event} fired after the end of the loop")
@@ -306,18 +311,25 @@ class _Follower:
 
     # -- the protocol ------------------------------------------------------------------------------------
 
-    def nodes(self, nodes: Iterable[Node]) -> None:
-        for node in nodes:
-            if not self.wanted(node):
-                continue
-            if isinstance(node, Event):
-                self.event(node)
-            elif isinstance(node, Scope):
-                self.scope(node)
-            else:
-                self.in_step = True
-                if self.placing is not None:
-                    self.steps = (*self.steps, (node, tuple(self.path)))
+    def nodes(self, nodes: tuple[Node, ...]) -> None:
+        nested, depth = self.nested, len(self.rest)
+        self.rest.append((nodes, 0))
+        try:
+            for at, node in enumerate(nodes, 1):
+                if not self.wanted(node):
+                    continue
+                self.rest[depth] = nodes, at
+                if isinstance(node, Event):
+                    self.event(node)
+                elif isinstance(node, Scope):
+                    self.scope(node, self.nested > nested)
+                    nested = self.nested
+                else:
+                    self.in_step = True
+                    if self.placing is not None:
+                        self.steps = (*self.steps, (node, tuple(self.path)))
+        finally:
+            del self.rest[depth:]
 
     def wanted(self, node: Node) -> bool:
         """Return whether the run takes this node: by its flags, and where these are open by what fired next."""
@@ -327,23 +339,71 @@ class _Follower:
         return met is not False
 
     def comes(self, node: Node) -> bool:
-        return self.at < len(self.fired) and self.fired[self.at].event in first([node])[0]
+        if id(node) not in self.heads:
+            self.heads[id(node)] = first([node])[0]
+        return self.at < len(self.fired) and self.fired[self.at].event in self.heads[id(node)]
 
-    def scope(self, scope: Scope) -> None:
+    def scope(self, scope: Scope, shaken: bool = False) -> None:
+        """Follow a scope, as often as it is repeated.
+
+        `shaken` says that a loop ran inside a handler just before: it may have changed how often (fastai's nested `fit`
+        leaves its own number of epochs behind, a nested validation its data), which then only the run knows.
+        """
         if scope.repeat.most is None:
-            while self.comes(scope):
-                if not self.again(scope, len(self.fired)):
-                    self.once(scope)
+            self.all(scope)
             return
         left = scope.repeat.most
         while left:
             self.ends_here(scope)
+            if self.fewer(scope, left, shaken):
+                return
             last = left == 1
             self.flags.update(scope.last_sets if last else ())
             done = self.again(scope, 1 if last else left - 1)
             if not done:
                 self.once(scope)
             left -= done or 1
+        self.more(scope, shaken)
+
+    def all(self, scope: Scope) -> None:
+        """Follow as many repetitions as there are."""
+        while self.comes(scope):
+            if not self.again(scope, len(self.fired)):
+                self.once(scope)
+
+    def fewer(self, scope: Scope, left: int, shaken: bool) -> bool:
+        """Return whether the run goes on behind a scope that was expected `left` times more, and say so."""
+        if not shaken and (self.placing is None or scope.repeat.most == 1):
+            return False
+        if self.at >= len(self.fired) or self.comes(scope):
+            return False
+        seen = self.fired[self.at].event
+        if seen not in self.behind():
+            return False
+        if not shaken:
+            self.wrong(f"expected {scope.name} {left} more of {scope.repeat} times, but {seen} fired")
+        return True
+
+    def more(self, scope: Scope, shaken: bool) -> None:
+        """Follow repetitions that nobody expected, and say so once."""
+        if (self.placing is None and not shaken) or not self.comes(scope):
+            return
+        seen = self.fired[self.at].event
+        if seen in self.behind():
+            return
+        if not shaken:
+            self.wrong(f"expected {scope.name} only {scope.repeat} times, but {seen} fired")
+        self.all(scope)
+
+    def behind(self) -> set[str]:
+        """Return the events with which the run may go on behind the node that it is at."""
+        names: set[str] = set()
+        for nodes, at in reversed(self.rest):
+            inner, must = first(nodes[at:])
+            names |= inner
+            if must:
+                break
+        return names
 
     def ends_here(self, scope: Scope) -> None:
         """Stop where the recording does: not even a wanted repetition is expected behind that."""
@@ -416,7 +476,7 @@ class _Follower:
         for length, known in self.stretches.get(key, {}).items():
             window = self.placing.trace.window(self.at, length)
             stretch = known.get(window) if window is not None else None
-            room = min((bound.at for bound in self.bounds), default=len(self.fired)) - self.at
+            room = (self.bounds[-1].at if self.bounds else len(self.fired)) - self.at
             if stretch is None or room < length:
                 continue
             most = min(most, room // length) if stretch.after == key else 1
@@ -445,6 +505,8 @@ class _Follower:
     def enter(self, scope: Scope) -> None:
         self.flags.update(scope.sets)
         self.path.append(scope)
+        depth = len(self.rest)
+        self.rest.append((scope.exit, 0))
         try:
             self.nodes(scope.before)
             self.scopes.append(scope)
@@ -455,9 +517,11 @@ class _Follower:
                 self.unwound(scope, unwinding)
             else:
                 self.scopes.pop()
+            del self.rest[depth:]
             self.nodes(scope.exit)
         finally:
             self.path.pop()
+            del self.rest[depth:]
 
     def unwound(self, scope: Scope, unwinding: _Unwinding) -> None:
         """Go the way of an exception: return where the scope's exit follows, raise where it passes through."""
@@ -478,13 +542,17 @@ class _Follower:
             if self.placing is not None and self.placing.cut and self.at == len(self.fired):
                 raise _Cut
             message = self.raised_in_step(event)
-            self.wrong(message)
-            if self.at + 1 >= len(self.fired) or self.fired[self.at + 1].event != event.name:
+            if self.odd != self.at:  # what else is missing here is said with the first
+                self.wrong(message)
+            self.odd = self.at
+            if not self.is_extra(event):
+                self.unsure(one for handler in self.loop.binding.at(event.name) for one in handler.sets)
                 return  # it is missing: what fired instead may be what comes next
             self.skipped()
-        while self.bounds and self.bounds[0].at <= self.at:
-            bound = self.bounds.pop(0)
-            self.loop = replace(self.loop, binding=bound.binding)
+        while self.bounds and self.bounds[-1].at <= self.at:
+            bound = self.bounds.pop()
+            if bound.binding is not None:
+                self.loop = replace(self.loop, binding=bound.binding)
             self.flags.update(bound.flags)
         seen = self.fired[self.at]
         self.in_step = False
@@ -495,6 +563,22 @@ class _Follower:
             raise _Unwinding(raised)
         if raised is None:
             self.flags.update(self.loop.binding.resets.get(event.name, ()))
+
+    def is_extra(self, event: Event) -> bool:
+        """Return whether what fired has no place, rather than that `event`, which was expected, is missing."""
+        ahead = [self.fired[at].event for at in range(self.at, min(self.at + 4, len(self.fired)))]
+        if event.name in ahead[1:2]:
+            return True
+        if not ahead:
+            return False
+        nodes, at = self.rest[-1]
+        if ahead[0] in _names(nodes[at:]):
+            return False
+        return event.name in ahead[2:] or ahead[0] not in _names((self.loop.root,))
+
+    def unsure(self, sets: Iterable[tuple[str, bool | None]]) -> None:
+        """Leave to the run what a handler sets that was expected and not seen."""
+        self.flags.update((name, None) for name, _ in sets)
 
     def placed(self, event: Event, raised: bool) -> None:
         if self.placing is None:
@@ -510,15 +594,15 @@ class _Follower:
     def raised_in_step(self, event: Event) -> str:
         """The expected event did not fire: go the way of the framework's own exception, or say so."""
         seen = self.fired[self.at].event if self.at < len(self.fired) else None
-        if self.in_step:
-            for scope in reversed(self.scopes):
-                for catch in scope.catches:
-                    if seen is not None and seen in first(catch.body)[0]:
-                        raise _Unwinding(catch.exceptions[0])
-                if scope.always and self.outcome is not None and seen in first(scope.exit)[0]:
-                    raise _Unwinding(self.outcome)
-            if seen is None and self.outcome is not None:
-                raise _Unwinding(self.outcome)
+        out = self.outcome if self.in_step or self.placing is not None else None
+        for scope in reversed(self.scopes):
+            for catch in scope.catches if self.in_step else ():
+                if seen in first(catch.body)[0]:
+                    raise _Unwinding(catch.exceptions[0])
+            if scope.always and out is not None and seen in first(scope.exit)[0]:
+                raise _Unwinding(out)
+        if seen is None and out is not None:
+            raise _Unwinding(out)
         return f"expected {event.name}, {'the run ended' if seen is None else f'but {seen} fired'}"
 
     def handlers(self, event: Event, seen: Fired) -> str | None:
@@ -528,12 +612,13 @@ class _Follower:
         for handler in self.loop.binding.at(event.name):
             met = holds(handler.needs, self.flags)
             here = bool(left) and left[0].handler == handler.id
-            if open_end and not left:
+            if (open_end or seen.raised is not None) and not left:
                 break
             if met is True and not here:
                 self.wrong(
                     f"{event.name}: expected {handler.id}, {f'but {left[0].handler}' if left else 'nothing'} was called"
                 )
+                self.unsure(handler.sets)
                 continue
             if met is False or not here:
                 continue
@@ -551,7 +636,7 @@ class _Follower:
             self.ran_inside(call)
             if call.raised is not None:
                 return call.raised
-        return None
+        return seen.raised
 
     def returned(self, handler: Handler, event: Event) -> None:
         for raise_ in handler.raises:
@@ -565,6 +650,7 @@ class _Follower:
             return
         if self.inside is None:
             raise _Wrong(f"{call.handler} ran {call.inner[0].event} inside itself")
+        self.nested += 1
         self.calls += self.inside(call, self.flags)
 
 
@@ -584,6 +670,17 @@ def _size(scope: Scope) -> int:
         elif isinstance(node, Scope):
             size += _size(node) * (node.repeat.most if node.repeat.most is not None else MOST_KEPT + 1)
     return size
+
+
+def _names(nodes: Iterable[Node]) -> set[str]:
+    """Return the events anywhere in `nodes`."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, Event):
+            names.add(node.name)
+        elif isinstance(node, Scope):
+            names |= _names(node.nodes())
+    return names
 
 
 def holds(needs: Iterable[Need], flags: dict[str, bool | None]) -> bool | None:

@@ -350,7 +350,7 @@ class _Placer:
         assert block.run is not None
         block.places = self.places.setdefault((int(block.run["loop"]), int(block.run["object"])), Places())
         cut = not block.ended
-        opened = cut and bool(events) and bool(np.any(block.open >= block.events[-1]))
+        opened = bool(events) and bool(np.any(block.open >= block.events[-1]))
         placing = Placing(
             trace, _Out(block), block.places, self.inside, self.bounds(block), cut=cut, opened=opened
         )  # fmt: skip
@@ -378,7 +378,7 @@ class _Placer:
             event = trace[at].event
             if block.parent is None and event == "after_create":
                 continue
-            where = "a handler" if block.parent is not None else "every call that runs a loop"
+            where = "a handler" if block.parent is not None else "every recorded call that runs a loop"
             side = "inside" if block.parent is not None else "outside of"
             block.unexpected_count += 1
             if len(block.unexpected) < 200:
@@ -408,11 +408,12 @@ class _Placer:
             if inner or not block.begin <= clock < block.until:
                 continue
             number = line.get("binding")
-            if number not in self.bindings:
+            if isinstance(number, int) and number not in self.bindings:
                 self.bindings[number] = _decoded(self.names.get(number, {}).get("binding"), Binding) or Binding()
             at = int(np.searchsorted(block.start[block.events], clock, "right")) - 1
-            flags = {str(k): v for k, v in dict(line.get("flags") or {}).items()}
-            found.append(Bound(max(at, 0), self.bindings[number], flags))
+            given = line.get("flags")
+            flags = {str(name): value for name, value in given.items()} if isinstance(given, dict) else {}
+            found.append(Bound(max(at, 0), self.bindings.get(number) if isinstance(number, int) else None, flags))
         return found
 
     def trace(self, block: Block) -> _Trace:
@@ -448,7 +449,8 @@ class _Placer:
             name = self.names[code & NAME]
             inner = [child for child in children if child.owner == row]
             calls.append(Call(str(name.get("callback")), self.exception(code) or None, _Inner(inner) if inner else ()))
-        return Fired(str(self.names[int(block.code[first]) & NAME].get("event")), tuple(calls))
+        code = int(block.code[first])
+        return Fired(str(self.names[code & NAME].get("event")), tuple(calls), self.exception(code) or None)
 
 
 def _numbered(sums: Any) -> tuple[Any, Any]:

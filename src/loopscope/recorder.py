@@ -157,7 +157,13 @@ class Subject:
         if run.members == run_members:
             return
         run.members = run_members
-        if first and all(label in run.ids for label in members):
+        if first and set(members) == set(run.ids):
+            return
+        self.rebound(obj, members)
+
+    def rebound(self, obj: Any, members: Mapping[str, Any]) -> None:
+        """Write who is called where from now on."""
+        if not self.runs or self.watched is None:
             return
         start = self.recorder.tape.clock()
         binding, flags = self.watched.bind(obj, members)
@@ -165,6 +171,12 @@ class Subject:
         now = self.recorder.tape.clock()
         self.recorder.tape.line("bound", object=self.number, clock=now, binding=number, flags=dict(flags))
         self.recorder.reading += now - start
+
+    def switched(self, flags: Flags) -> None:
+        """Write that the run has changed flags on which its handlers depend."""
+        if self.runs:
+            clock = self.recorder.tape.clock()
+            self.recorder.tape.line("bound", object=self.number, clock=clock, flags=dict(flags))
 
     def begin(
         self, obj: Any, describe: Callable[[], Loop], place: Place | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 from loopscope.errors import LoopscopeError
 from loopscope.render.report import Options, renderer
 from loopscope.report import Report
-from loopscope.session import Session, shown, where
+from loopscope.session import Session, shown, tell, where
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+MANY = 500_000
+"""With more spans than that, what a running program is doing now is said before the figures are worked out."""
 
 
 class LoopRecording:
@@ -49,9 +53,13 @@ class LoopRecording:
 
     def report(self) -> Report:
         """Return all that the file says; read again if the file has changed since. Raises `LoopscopeError`."""
+        return self._read(lambda first: None)
+
+    def _read(self, first: Callable[[Report], None]) -> Report:
+        """Return the report; `first` is given its head while the figures of a long run are still being worked out."""
         from loopscope.placing import place
         from loopscope.recording import read
-        from loopscope.timing import reported
+        from loopscope.timing import head, reported
 
         try:
             found = os.stat(self.path)
@@ -59,7 +67,10 @@ class LoopRecording:
         except OSError:
             stamp = 0, 0  # `read` says what is wrong
         if self._report is None or self._report[0] != stamp or self._report[1].state == "running":
-            self._report = stamp, reported(place(read(self.path)))
+            placed = place(read(self.path))
+            if placed.recording.state == "running" and placed.recording.spans > MANY:
+                first(head(placed))
+            self._report = stamp, reported(placed)
         return self._report[1]
 
     def render(self, format: str = "text", *, depth: int | None = None, sort: str = "tree", top: int = 10) -> str:
@@ -70,7 +81,11 @@ class LoopRecording:
         """Print the report to `file` or the screen, in colour only on a terminal."""
         from rich.console import Console
 
-        Console(file=file, highlight=False, force_jupyter=False).print(self._drawn(_options(depth, sort, top)))
+        from loopscope.render.report import screen
+
+        console = Console(file=file, highlight=False, force_jupyter=False)
+        report = self._read(lambda first: console.print(screen.now(first)))
+        console.print(screen.renderable(report, _options(depth, sort, top)))
 
     def save(
         self,
@@ -114,15 +129,6 @@ def load(path: str | os.PathLike[str]) -> LoopRecording:
     recording = LoopRecording(path)
     recording.report()
     return recording
-
-
-def tell(line: str) -> None:
-    """Write one line to stderr, whatever state that is in."""
-    try:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-    except Exception:  # closed, replaced, full: a recording must not change how the program ends
-        return
 
 
 def _options(depth: int | None, sort: Any, top: int) -> Options:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from loopscope.fitcalls import FitCalls
 from loopscope.program import Program, execute
-from loopscope.recordings import LoopRecording, tell
+from loopscope.recordings import LoopRecording
 from loopscope.script import waited_for
-from loopscope.session import LIMIT, Session, shown, where
+from loopscope.session import LIMIT, Session, shown, tell, where
 
 
 @dataclass(frozen=True, slots=True)

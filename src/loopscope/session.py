@@ -1,7 +1,7 @@
 """A recording from start to stop: the file, the adapters that write to it, and the fit-like calls that it places.
 
-`Session(learn, "run.loop")` records one object, `Session(None, "run.loop")` every one of the program, as soon as the
-program has imported its framework. Constraint: everything that `start` put in place, `stop` takes away, on every way
+`Session(learn, "run.loop")` records one object, `Session(None, "run.loop")` every one of the program, from the first
+fit-like call on. Constraint: everything that `start` put in place, `stop` takes away, on every way
 out, in any order with other sessions.
 """
 
@@ -12,11 +12,13 @@ import os
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from loopscope import adapters, collector
 from loopscope.adapters import Adapter
+from loopscope.errors import LoopscopeError
 from loopscope.fitcalls import WRAPPERS, Call, FitCalls
 from loopscope.recorder import Left, Recorder, Subject
 from loopscope.recording import Tape, facts
@@ -44,20 +46,21 @@ class Session:
     _subjects: dict[int, Subject] = field(default_factory=dict)
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _ended: bool = False
+    _told: set[str] = field(default_factory=set)
 
     def start(self) -> Session:
         """Create the file and attach."""
         adapter = None if self.obj is None else adapters.find(self.obj)
         if adapter is not None:
+            if not records(adapter):
+                raise LoopscopeError(f"{adapter.__name__} can describe a loop, but not record one.")
             adapter.verify()
         header = {**facts(), **({} if adapter is None else {"versions": dict(adapter.versions())})}
         tape = Tape.create(ranked(self.path), header, force=self.force, limit=self.limit, on_stop=self._let_go)
         self.recorder = Recorder(tape)
         try:
             if adapter is not None:
-                self._attach(adapter.__name__, adapter, self.obj)
-            else:
-                self._attach_when_imported()
+                self._attach(adapter, self.obj)
             self._calls = FitCalls(self._on_call, recorded_calls(), wants=self._wants)
             self._calls.install()
         except BaseException:
@@ -112,26 +115,9 @@ class Session:
 
     # -- attaching ---------------------------------------------------------------------------------------
 
-    def _attach(self, key: str, adapter: Adapter, obj: object | None) -> None:
-        self._adapters[key] = adapter
-        self._detach[key] = adapter.attach(obj, functools.partial(self._subject, adapter))
-
-    def _attach_when_imported(self) -> None:
-        """Wait for each framework: its adapter may only be imported once the program has imported the framework."""
-        from wrapt import register_post_import_hook
-
-        for root, modules in adapters.FIT_LIKE.items():
-            first = next(iter(modules))
-            register_post_import_hook(functools.partial(self._imported, root), first)
-
-    def _imported(self, root: str, module: types.ModuleType) -> None:
-        if self._ended or root in self._adapters:  # wrapt offers no way to take a hook back
-            return
-        adapter = adapters.load(root)
-        adapter.verify()
-        assert self.recorder is not None
-        self.recorder.tape.line("versions", versions=dict(adapter.versions()))
-        self._attach(root, adapter, None)
+    def _attach(self, adapter: Adapter, obj: object | None) -> None:
+        self._adapters[adapter.__name__] = adapter
+        self._detach[adapter.__name__] = adapter.attach(obj, functools.partial(self._subject, adapter))
 
     def _subject(self, adapter: Adapter, obj: object) -> Subject:
         assert self.recorder is not None
@@ -163,6 +149,11 @@ class Session:
         with collector.paused():
             return subject.begin(call.obj, lambda: describe(call), call.place)
 
+    def _tell_once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            tell(line)
+
     def _known(self, obj: object) -> Subject | None:
         """Return what records `obj`, met for the first time by its first fit-like call perhaps."""
         subject = self._subjects.get(id(obj))
@@ -170,11 +161,24 @@ class Session:
             return subject
         if self.obj is not None:
             return None
-        for adapter in self._adapters.values():
-            if adapter.accepts(obj):
-                adapter.adopt(obj)
-                return self._subjects.get(id(obj))
-        return None
+        adapter = adapters.find(obj)
+        if not records(adapter):
+            self._tell_once(
+                f"loopscope: {adapter.__name__} can describe a loop, but not record one: it runs unrecorded"
+            )
+            return None
+        if adapter.__name__ not in self._adapters:  # not before: a framework is half imported for a while
+            assert self.recorder is not None
+            adapter.verify()
+            self.recorder.tape.line("versions", versions=dict(adapter.versions()))
+            self._attach(adapter, None)
+        adapter.adopt(obj)
+        return self._subjects.get(id(obj))
+
+
+def records(adapter: Adapter) -> bool:
+    """Return whether an adapter can record; one of a third party may only describe."""
+    return all(hasattr(adapter, name) for name in ("attach", "adopt", "calibrate", "facts", "verify", "versions"))
 
 
 def recorded_calls() -> dict[str, dict[str, tuple[str, ...]]]:
@@ -204,6 +208,13 @@ def where(left: Left, file: Path) -> str:
         f"loopscope: {left.exception} left {left.run} at {at}{f' ({detail})' if detail else ''}; "
         f"the calls before it: loopscope report {shown(file)}"
     )
+
+
+def tell(line: str) -> None:
+    """Write one line to stderr, whatever state that is in."""
+    with suppress(Exception):  # closed, replaced, full: a recording must not change how the program ends
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def shown(file: Path) -> str:

@@ -68,6 +68,19 @@ def reported(placed: Placed) -> Report:
     )
 
 
+def head(placed: Placed) -> Report:
+    """Return what can be said at once of a long recording: how its runs ended, or what is open."""
+    recording = placed.recording
+    return Report(
+        path=recording.path,
+        state=recording.state,
+        wall=placed.end - placed.begin,
+        header=recording.header,
+        tracks=(),
+        endings=endings(placed),
+    )
+
+
 def _created(placed: Placed) -> int:
     """Return the events outside of every run that have a place there: the making of a learner."""
     strays = [block for block in placed.blocks() if block.run is None and block.parent is None]

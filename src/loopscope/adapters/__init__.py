@@ -111,12 +111,6 @@ def find(obj: object) -> Adapter:
     raise UnknownObject(_unknown(obj, list({**TABLE, **third_parties()})))
 
 
-def load(root: str) -> Adapter:
-    """Return the adapter of a framework that the program has imported."""
-    with collector.paused():
-        return cast(Adapter, importlib.import_module({**third_parties(), **TABLE}[root]))
-
-
 @functools.cache
 def third_parties() -> Mapping[str, str]:
     """Return root module -> adapter module, as installed packages register them; asked for only when `TABLE` fails."""

@@ -192,7 +192,8 @@ class Tape:
     def name(self, kind: str, /, **fields: object) -> int:
         """Write a line that gives a new number a meaning: `tape.name("event", name="before_fit")` -> 1.
 
-        Return 0 if it could not be written: the tape stopped or is closed, or the line is longer than 4 MiB.
+        Return 0 if it could not be written: the tape stopped or is closed, or the line is longer than 4 MiB or no JSON.
+        A row with the code 0 counts as not begun: write none.
         """
         with self._lock:
             number = self._names + 1

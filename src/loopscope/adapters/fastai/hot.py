@@ -74,17 +74,17 @@ def one(self: Any, event_name: Any) -> None:
         for cb in ordered:
             kind = type(cb)
             if kind not in plain or cb.learn is not self:
-                its = wanted(cb, event_name)
+                its = wanted(cb, event_name) or watched.skips(cb)
             elif getattr(kind, event_name, ABSENT) is ABSENT and event_name not in cb.__dict__:
                 if shadowed is None:
                     shadowed = shadows(self, event_name)
                 its = shadowed and wanted(cb, event_name)
             elif always:
-                its = cb.run
+                its = cb.run or watched.skips(cb)
             elif "training" in cb.__dict__:
-                its = wanted(cb, event_name)
+                its = wanted(cb, event_name) or watched.skips(cb)
             else:
-                its = cb.run and (cb.run_train if self.training else cb.run_valid)
+                its = (cb.run and (cb.run_train if self.training else cb.run_valid)) or watched.skips(cb)
             if not its:
                 if event_name == "after_fit":
                     cb(event_name)  # fastai sets cb.run to True there, called or not
@@ -132,6 +132,8 @@ def many(self: Any, event_name: Any) -> None:
                 rebound(one, self, ordered.items)
         for cb in ordered:
             if not wanted(cb, event_name):
+                for one in several:
+                    one.skips(cb)
                 if event_name == "after_fit":
                     cb(event_name)
                 continue

@@ -49,6 +49,9 @@ CALL = vars(Callback)["__call__"]
 CALLS: set[Any] = {CALL}
 """fastai's own `Callback.__call__`, and what stands in for it while a learner with its own dispatch is recorded."""
 INNER = frozenset(_inner_loop)
+PHASES = frozenset({"before_train", "before_validate"})
+MOST_CHANGES = 500
+"""So often in a run it is noted that a callback was switched; what depends on later ones is listed as unexpected."""
 clock = time.perf_counter_ns
 in_order = attrgetter("order")
 
@@ -104,10 +107,14 @@ class Watched:
     """One learner in one recording.
 
     `sink` is the neutral side (`recorder.Subject`): it gives the codes and the lanes. `known` are the callbacks of the
-    last event in calling order, `plain` those of their classes that leave fastai's rule of turns alone.
+    last event in calling order, `plain` those of their classes that leave fastai's rule of turns alone. `switches` are
+    their `run`, `run_train` and `run_valid` as the file has them, `changes` how often these were found to be others.
     """
 
-    __slots__ = ("all", "cbs", "events", "handlers", "known", "labels", "lane", "lanes", "live", "plain", "ref", "sink")
+    __slots__ = (
+        *("all", "cbs", "changes", "events", "handlers", "known", "labels", "lane", "lanes", "live", "phases", "plain"),
+        *("ref", "sink", "switches"),
+    )
 
     def __init__(self, learn: Any, sink: Any) -> None:
         self.ref = weakref.ref(learn)
@@ -126,6 +133,9 @@ class Watched:
         self.labels: dict[int, str] = {}
         self.handlers = _Handlers()
         self.plain: frozenset[type] = frozenset()
+        self.switches: dict[int, Any] = {}
+        self.phases: dict[tuple[str, int], int] = {}
+        self.changes = 0
 
     def number(self, learn: Any) -> None:
         """Name the callbacks as the map does, from where they stand when a run begins."""
@@ -133,6 +143,7 @@ class Watched:
         for at, cb in enumerate(learn.cbs, 1):
             self.cbs.append(cb)
             self.labels[id(cb)] = f"{type(cb).__name__}#{at}"
+            self.switches[id(cb)] = _switches(cb)
 
     def label(self, cb: Any, learn: Any = None) -> str:
         """Return the id of a callback: that of the map for its class where one is free, else by its position."""
@@ -147,14 +158,42 @@ class Watched:
                 at += 1
             self.cbs.append(cb)
             self.labels[id(cb)] = free[0] if free else f"{name}#{at}"
+            self.switches[id(cb)] = _switches(cb)
         return self.labels[id(cb)]
 
     def handler(self, cb: Any, event: str) -> int:
-        """Return the code of a handler, registered when it is first called in a run."""
-        method = event if type(cb).__call__ in CALLS else "__call__"
-        code: int = self.sink.handler(self.label(cb), event, method, type(cb).__name__)
-        self.handlers[event][id(cb)] = code
+        """Return the code of a handler, registered when it is first called in a run.
+
+        At the events with which a phase begins it is asked for each time, so that switches are looked at then.
+        """
+        for one in self.known if event in PHASES else (cb,):
+            self.skips(one)
+        code = self.phases.get((event, id(cb)))
+        if code is None:
+            method = event if type(cb).__call__ in CALLS else "__call__"
+            code = self.phases[event, id(cb)] = self.sink.handler(self.label(cb), event, method, type(cb).__name__)
+        if event not in PHASES:
+            self.handlers[event][id(cb)] = code
         return code
+
+    def skips(self, cb: Any) -> bool:
+        """Return False, which says that `cb` has no turn; take note if somebody changed the switches that decide it."""
+        before, now = self.switches.get(id(cb)), _switches(cb)
+        if now != before and now is not None and before is not None and self.changes < MOST_CHANGES:
+            self.changes += 1
+            self.switches[id(cb)] = now
+            for codes in self.handlers.values():  # so that its next turn is noticed as well
+                codes.pop(id(cb), None)
+            label, learn = self.label(cb), self.ref()
+            if now[1:] != before[1:] and learn is not None:
+                self.sink.rebound(learn, self.members(learn))
+            else:
+                self.sink.switched({f"run {label}": now[0]})
+        return False
+
+    def members(self, learn: Any) -> dict[str, Any]:
+        """Return the callbacks of the last event that a map would name, by their ids, in calling order."""
+        return {self.label(cb, learn): cb for cb in self.known if _handles(cb)}
 
     def where(self) -> tuple[int | None, int | None]:
         """Return the epoch and the batch that the learner says it is in, from 0."""
@@ -184,9 +223,16 @@ def rebound(watched: Watched, learn: Any, ordered: Iterable[Any]) -> None:
     watched.plain = frozenset(filter(_is_plain, map(type, now))) if ours else frozenset()
     before = [watched.labels.get(id(cb)) for cb in watched.known]
     watched.known = now
-    labels = [watched.label(cb, learn) for cb in now]
-    if labels != before:
-        watched.sink.bound(learn, {label: cb for label, cb in zip(labels, now, strict=True) if _handles(cb)})
+    if [watched.label(cb, learn) for cb in now] != before:
+        watched.sink.bound(learn, watched.members(learn))
+
+
+def _switches(cb: Any) -> tuple[bool, ...] | None:
+    """Return `run`, `run_train` and `run_valid`, None where they cannot be read."""
+    try:
+        return bool(cb.run), bool(cb.run_train), bool(cb.run_valid)
+    except Exception:  # a user's property, a tensor of several values: fastai's own call fails on it, which is its place
+        return None
 
 
 def _handles(cb: Any) -> bool:

@@ -57,6 +57,11 @@ def renderable(report: Report, options: Options) -> RenderableType:
     return _Page(report, options)
 
 
+def now(report: Report) -> RenderableType:
+    """Return the lines that say what is open, alone: they are shown before the rest is worked out."""
+    return Group(*(Sentence(Text(line, URGENT)) for line in words.now(report)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
     report: Report

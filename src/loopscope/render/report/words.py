@@ -87,7 +87,8 @@ def _open_now(report: Report, ending: Ending, inner: Spoken | None) -> str:
     since = say.duration(say.open_for(report, inner))
     if running:
         return f"running now: {call(inner)}, open for {since} ({where})"
-    return f"killed: {call(inner)} was open when the process died, for at least {since} ({where})"
+    least = f", for at least {since}" if say.open_for(report, inner) else ""
+    return f"killed: {call(inner)} was open when the process died{least} ({where})"
 
 
 # -- how it ended ------------------------------------------------------------------------------------------------------
