@@ -290,11 +290,12 @@ class Numbered(Callback):
         return 40
 
 
-class NotComparable(Callback):
-    """Cannot be compared, as an array cannot."""
+class Compared(Callback):
+    """Counts how often it was compared."""
 
     def __eq__(self, other):
-        raise AssertionError("compared")
+        self.__dict__["compared"] = self.__dict__.get("compared", 0) + 1
+        return NotImplemented
 
     __hash__ = None
 
@@ -311,9 +312,9 @@ class Moves(Callback):
         if self.train_iter == 1:
             self.learn.add_cb(Late())
         elif self.train_iter == 2:
-            self.learn.late.order = 70
+            self.learn.cbs[-1].order = 70
         elif self.train_iter == 3:
-            self.learn.remove_cb(self.learn.late)
+            self.learn.remove_cb(self.learn.cbs[-1])
 
 
 class Late(Callback):
@@ -354,7 +355,7 @@ OWN = [
     Case("run is a property that draws", lambda: learner(ByChance()), lambda learn: learn.fit(2)),
     Case("handlers from __getattr__", looking_up, lambda learn: learn.fit(2)),
     Case("order is a property", lambda: learner(Numbered()), lambda learn: learn.fit(2)),
-    Case("callbacks that cannot be compared", lambda: learner(NotComparable(), Moves()), lambda learn: learn.fit(2)),
+    Case("a callback that compares itself", lambda: learner(Compared(), Moves()), lambda learn: learn.fit(2)),
     Case("callbacks come, move and go", lambda: learner(Moves()), lambda learn: learn.fit(2)),
     Case("an order that changes", lambda: learner(Late(), Moves()), lambda learn: learn.fit(2)),
 ]
@@ -368,6 +369,7 @@ def test_a_recorded_run_ends_in_the_same_bits(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plain = ran(case.make, case.call, "not", tmp_path / "not.loop")
     recorded = ran(case.make, case.call, "record", tmp_path / "run.loop")
+    assert chain(plain.error) == chain(recorded.error)
     assert [key for key in plain.outcome if not same(plain.outcome[key], recorded.outcome[key])] == []
     assert plain.seen == recorded.seen
     assert plain.seen
@@ -382,6 +384,7 @@ def test_so_does_one_that_is_recorded_in_another_way(case, how, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     plain = ran(case.make, case.call, "not", tmp_path / "not.loop")
     recorded = ran(case.make, case.call, how, tmp_path / "run.loop")
+    assert chain(plain.error) == chain(recorded.error)
     assert [key for key in plain.outcome if not same(plain.outcome[key], recorded.outcome[key])] == []
     assert plain.seen == recorded.seen
 

@@ -17,6 +17,9 @@ from loopscope import codec
 from loopscope.model import Binding, Flags, Loop, Place
 from loopscope.recording import Lane, Tape
 
+UNKNOWN = 0x7FFFFFFF
+"""The number of a name that could not be written; a row must not have number 0, which says that it has not begun."""
+
 MESSAGE = 500
 """So many characters of an exception's message are kept."""
 
@@ -76,7 +79,7 @@ class Recorder:
         key = (kind, *(json.dumps(value, default=str) for value in fields.values()))
         with self._lock:
             if key not in self.codes:
-                self.codes[key] = self.tape.name(kind, **fields)
+                self.codes[key] = self.tape.name(kind, **fields) or UNKNOWN
             return self.codes[key]
 
     def subject(self, obj: object, facts: Mapping[str, object]) -> Subject:

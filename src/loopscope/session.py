@@ -164,7 +164,7 @@ class Session:
         adapter = adapters.find(obj)
         if not records(adapter):
             self._tell_once(
-                f"loopscope: {adapter.__name__} can describe a loop, but not record one: it runs unrecorded"
+                f"loopscope: {adapter.__name__} can describe a loop, not record one: it runs unrecorded"
             )
             return None
         if adapter.__name__ not in self._adapters:  # not before: a framework is half imported for a while

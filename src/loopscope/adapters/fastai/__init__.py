@@ -24,7 +24,7 @@ from fastai.learner import Learner, SkipToEpoch
 from loopscope import collector
 from loopscope.adapters.fastai.binding import LAST, SKIPPED, Member, bind
 from loopscope.adapters.fastai.calibrate import calibrate
-from loopscope.adapters.fastai.dialect import FastaiDialect
+from loopscope.adapters.fastai.dialect import FINDING, FastaiDialect
 from loopscope.adapters.fastai.dispatch import attach
 from loopscope.adapters.fastai.events import describe as describe_events
 from loopscope.adapters.fastai.notes import asked_batches, batches_of, fired, notes, unheard
@@ -273,24 +273,27 @@ def _split_last(nodes: tuple[Node, ...], dialect: FastaiDialect, learn: Learner)
     """Split the epochs of lr_find into the whole ones and the one in which LRFinder ends the run."""
     finders = [one for one in dialect.added if isinstance(one, Built) and issubclass(one.cls, LRFinder)]
     number, batches = (asked_batches(finders[0]) if finders else None), batches_of(dialect, learn)
-    if not number or not batches:
-        return nodes
-    whole = (number - 1) // batches
-    return tuple(_ending(node, whole, number - whole * batches) for node in nodes)
+    return tuple(_ending(node, number or 0, batches or 0) for node in nodes)
 
 
-def _ending(node: Node, whole: int, last: int) -> Node:
-    """Replace an epoch scope below `node` by `whole` epochs and one whose training stops in batch `last`."""
+def _ending(node: Node, number: int, batches: int) -> Node:
+    """Replace the epochs of lr_find below `node` by whole ones and one whose training stops at batch `number` of all.
+
+    An epoch has so many `batches`; where either is 0 it is not known, and the epochs stay as they are.
+    """
     if not isinstance(node, Scope):
         return node
     body: list[Node] = []
     for child in node.body:
-        if isinstance(child, Scope) and child.name == "epoch":
-            body += [replace(child, repeat=Repeat(whole, whole))] if whole else []
-            ending = tuple(_last_batches(part, last) for part in child.body)
-            body.append(replace(child, repeat=ONCE, body=ending, note="LRFinder ends the run in it"))
+        if not isinstance(child, Scope) or child.note != FINDING:
+            body.append(_ending(child, number, batches))
+        elif not number or not batches:
+            body.append(replace(child, note=""))
         else:
-            body.append(_ending(child, whole, last))
+            whole = (number - 1) // batches
+            body += [replace(child, repeat=Repeat(whole, whole), note="")] if whole else []
+            ending = tuple(_last_batches(part, number - whole * batches) for part in child.body)
+            body.append(replace(child, repeat=ONCE, body=ending))
     return replace(node, body=tuple(body))
 
 

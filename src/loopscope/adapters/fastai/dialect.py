@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FunctionType
 
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
+from fastai.callback.schedule import LRFinder
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader as FastaiDataLoader
 from torch.utils.data import DataLoader as TorchDataLoader
 
 from loopscope.evaluate import Built, Entering, Known, Several, Unknown, Value
-from loopscope.model import Node
+from loopscope.model import Node, Scope
 from loopscope.reader import Reader
 
 OWN = ("fastai", "fastcore", "torch", "contextlib")
@@ -132,6 +133,8 @@ class FastaiDialect:
         for one in callbacks.items if isinstance(callbacks, Several) else (callbacks,):
             if one != Known(None) and not any(_same(one, other) for other in self.added):
                 self.added.append(one)
+            if isinstance(one, Built) and issubclass(one.cls, LRFinder):
+                return tuple(_found(node) for node in inner)
         return inner
 
     def validating(self, reader: Reader, arguments: dict[str, Value], inner: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -160,6 +163,18 @@ class FastaiDialect:
             "torch",
             "contextlib",
         )
+
+
+FINDING = "LRFinder ends the run in it"
+"""The note on the epochs that run under LRFinder."""
+
+
+def _found(node: Node) -> Node:
+    """Mark the epochs below a node as those that LRFinder ends."""
+    if not isinstance(node, Scope):
+        return node
+    note = FINDING if node.name == "epoch" else node.note
+    return replace(node, before=tuple(map(_found, node.before)), body=tuple(map(_found, node.body)), note=note)
 
 
 def _same(one: Value, other: Value) -> bool:

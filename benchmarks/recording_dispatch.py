@@ -1,0 +1,156 @@
+"""What one event's dispatch costs, recorded and as fastai does it, and what a recorded handler call adds to a bare one.
+
+Both on real learners and on the function that recording really installs. The two sides take turns, a few dozen events
+each, and the least of many turns counts: whatever else the machine does only adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import part
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+from learners import idle, quiet, synthetic
+from measure import Figure
+
+import loopscope
+
+EVENT = "after_pred"
+"""None of fastai's callbacks used here has a handler for it; it is an event of each batch."""
+
+STOCK = vars(Learner)["_call_one"]
+"""fastai's dispatch, fetched before anything is recorded."""
+
+FEW, MANY = 4, 44
+Turns = dict[str, Callable[[], None]]
+
+
+def least(turns: Turns, rounds: int, events: int) -> dict[str, float]:
+    """Return the least process time (ns) of one call of each, all in turn, each `events` times in a row."""
+    found = dict.fromkeys(turns, float("inf"))
+    for _ in range(rounds):
+        for name, call in turns.items():
+            start = time.perf_counter_ns()
+            for _ in range(events):
+                call()
+            found[name] = min(found[name], (time.perf_counter_ns() - start) / events)
+    return found
+
+
+def dispatches(learn: Any, file: Path, rounds: int) -> dict[str, float]:
+    """Return the ns of one event of a learner that is recorded, as recording does it and as fastai does."""
+    theirs = MethodType(STOCK, learn)
+    with loopscope.record(learn, file, force=True):
+        ours = learn._call_one
+        assert ours.__func__ is not STOCK
+        turns: Turns = {
+            "nothing": lambda: None,
+            "fastai": lambda: theirs(EVENT),
+            "recorded": lambda: ours(EVENT),
+        }
+        found = least(turns, rounds, 30)
+    return {name: found[name] - found["nothing"] for name in ("fastai", "recorded")}
+
+
+def one_handler(count: int) -> Any:
+    """Return a learner with `count` callbacks, one of which handles the event and does nothing there."""
+    learn = synthetic(count if count > 4 else 4, 1)
+    learn.remove_cb(learn.progress)
+    learn.add_cb(idle(1)())
+    assert len(learn.cbs) == count
+    return learn
+
+
+# -- one handler call ------------------------------------------------------------------------------------------
+
+
+def with_handlers(count: int) -> Any:
+    """Return a learner with `count` callbacks, each of a class of its own, each with an empty handler."""
+    learn = synthetic(4, 1)
+    learn.remove_cbs(list(learn.cbs))
+    learn.add_cbs([idle(number)() for number in range(count)])
+    return learn
+
+
+def calls(folder: Path, rounds: int) -> dict[str, float]:
+    """Return, in ns: a recorded handler call, a bare `cb(event)`, fastai's own turn, and two reads of the clock.
+
+    Each is the difference between many callbacks and few, so that what an event costs by itself is left out.
+    """
+    learners = {count: with_handlers(count) for count in (FEW, MANY)}
+    recordings = {count: loopscope.record(learn, folder / f"{count}.loop") for count, learn in learners.items()}
+    for one in recordings.values():
+        one.__enter__()
+    turns: Turns = {"clocks": two_reads, "nothing": lambda: None}
+    for count, learn in learners.items():
+        turns[f"recorded {count}"] = bound(learn._call_one)
+        turns[f"fastai {count}"] = bound(MethodType(STOCK, learn))
+        turns[f"bare {count}"] = bare(list(learn.cbs))
+    found = least(turns, rounds, 20)
+    for one in recordings.values():
+        one.__exit__(None, None, None)
+    each = {kind: (found[f"{kind} {MANY}"] - found[f"{kind} {FEW}"]) / (MANY - FEW) for kind in KINDS}
+    return {**each, "clocks": found["clocks"] - found["nothing"]}
+
+
+KINDS = ("recorded", "fastai", "bare")
+
+
+def bound(dispatch: Callable[[str], None]) -> Callable[[], None]:
+    return lambda: dispatch("after_step")
+
+
+def bare(cbs: list[Callback]) -> Callable[[], None]:
+    """Return a loop that calls every callback as fastai does, and does nothing else."""
+
+    def call() -> None:
+        for cb in cbs:
+            cb("after_step")
+
+    return call
+
+
+def two_reads(clock: Callable[[], int] = time.perf_counter_ns) -> None:
+    clock()
+    clock()
+
+
+# -- the table -------------------------------------------------------------------------------------------------
+
+
+def measure(given: argparse.Namespace) -> part.Measured:
+    rounds = 5 if given.quick else 1500
+    with tempfile.TemporaryDirectory() as name, quiet():
+        folder = Path(name)
+        events = {
+            f"{count} callbacks, {what}": dispatches(learn, folder / "event.loop", rounds)
+            for count in (4, 12)
+            for what, learn in (("no handler", synthetic(count, 1)), ("one empty handler", one_handler(count)))
+        }
+        per_call = calls(folder, rounds)
+    return [*of_events(events), *of_calls(per_call)], {"events_ns": events, "calls_ns": per_call, "rounds": rounds}
+
+
+def of_events(events: dict[str, dict[str, float]]) -> Iterator[Figure]:
+    for what, took in events.items():
+        yield Figure(f"one event, {what}: fastai's own", took["fastai"] / 1e3, "µs")
+        target = took["fastai"] / 1e3 if what.startswith("4") else None
+        yield Figure(f"one event, {what}: recorded", took["recorded"] / 1e3, "µs", target)
+
+
+def of_calls(took: dict[str, float]) -> Iterator[Figure]:
+    yield Figure("one handler: bare `cb(event)`, empty handler", took["bare"] / 1e3, "µs")
+    yield Figure("one handler in fastai's own dispatch, beyond the bare call", (took["fastai"] - took["bare"]) / 1e3, "µs")
+    yield Figure("one handler recorded, beyond the bare call", (took["recorded"] - took["bare"]) / 1e3, "µs", 0.35)
+    yield Figure("   of which two reads of the clock", took["clocks"] / 1e3, "µs")
+
+
+if __name__ == "__main__":
+    part.run("recording-dispatch", __doc__, measure)
