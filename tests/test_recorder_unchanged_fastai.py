@@ -282,12 +282,14 @@ class LooksUp(Callback):
 
 
 class Numbered(Callback):
-    """Has an order that counts how often it was asked for."""
+    """Has an order that depends on where the run is."""
 
     @property
     def order(self):
-        self.__dict__["asked"] = self.__dict__.get("asked", 0) + 1
-        return 40
+        return 70 if self.training else 40
+
+    def after_batch(self):
+        pass
 
 
 class Compared(Callback):

@@ -7,7 +7,6 @@ Constraint: integer arithmetic only, so that the rows sum to the wall time exact
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,7 +38,6 @@ def reported(placed: Placed) -> Report:
         outside = Line("outside", "outside", Stats(1, wall, wall, wall, wall), wall, "outside")
         tracks = [Track("", Line("thread", "", outside.stats, children=(outside,)), _categories([outside]))]
     root_lines = [line for track in tracks for _, line in track.root.walk()]
-    handlers = [line for line in root_lines if line.kind == "handler"]
     placed_events = sum(int((block.node >= 0).sum()) for block in placed.blocks() if block.node is not None)
     unplaced = list(_unplaced(placed))
     own = _by_category(root_lines)
@@ -49,14 +47,14 @@ def reported(placed: Placed) -> Report:
         path=recording.path,
         state=recording.state,
         wall=placed.end - placed.begin,
-        header=recording.header,
+        header=_header(placed),
         tracks=tuple(tracks),
         endings=endings(placed),
         events=placed_events + _created(placed),
         calls=calls,
         unexpected=tuple(unplaced),
         unexpected_count=sum(block.unexpected_count for block in placed.blocks()),
-        slowest=tuple(sorted(handlers, key=lambda line: -line.own)),
+        slowest=tuple(sorted(_told_apart(tracks), key=lambda line: -line.own)),
         warmups=tuple(_warmups(placed)),
         data=own.get("data", 0),
         compute=sum(own.get(name, 0) for name in COMPUTE),
@@ -75,10 +73,39 @@ def head(placed: Placed) -> Report:
         path=recording.path,
         state=recording.state,
         wall=placed.end - placed.begin,
-        header=recording.header,
+        header=_header(placed),
         tracks=(),
         endings=endings(placed),
     )
+
+
+def _header(placed: Placed) -> Mapping[str, object]:
+    """Return the file's header with the versions of frameworks that were only met while it was written."""
+    versions: dict[str, object] = {}
+    for line in (placed.recording.header, *placed.recording.lines):
+        found = line.get("versions") if line.get("k") in (None, "header", "versions") else None
+        versions.update(found if isinstance(found, dict) else {})
+    return {**placed.recording.header, **({"versions": versions} if versions else {})}
+
+
+def _told_apart(tracks: Sequence[Track]) -> Iterator[Line]:
+    """Yield the handlers of all trees; one that stands in several places gets a note that says which it is."""
+    found: dict[tuple[str, str], list[tuple[tuple[str, ...], Line]]] = {}
+    for track in tracks:
+        for path, line in _handlers(track.root, ()):
+            found.setdefault((line.name, line.callback), []).append((path, line))
+    for places in found.values():
+        common = set.intersection(*(set(path) for path, _ in places))
+        for path, line in places:
+            yield replace(line, note=", ".join(name for name in path if name not in common))
+
+
+def _handlers(line: Line, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Line]]:
+    if line.kind == "handler":
+        yield path, line
+    below = (*path, line.name) if line.kind != "event" else path
+    for child in line.children:
+        yield from _handlers(child, below)
 
 
 def _created(placed: Placed) -> int:
@@ -228,7 +255,7 @@ class Timed:
         self.events = self.ends - self.begins
         handlers = np.ones(len(start), bool)
         handlers[events] = False
-        self.calls = np.flatnonzero(handlers)
+        self.calls = np.flatnonzero(handlers).astype(np.int32 if len(start) < 1 << 31 else np.int64)
         self.took = end[self.calls] - start[self.calls]
         counts = np.diff(np.append(events, len(start))) - 1
         self.owner = np.repeat(np.arange(len(events), dtype=np.int32), counts)
@@ -282,12 +309,29 @@ def grouped(keys: Any, *columns: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Yield each key with its part of every column: `dict(grouped(np.array([1, 0, 1]), durations))`."""
     if not len(keys):
         return
-    order = np.argsort(keys.astype(np.uint16) if int(keys.max()) < 1 << 16 else keys, kind="stable")
-    ordered = keys[order]
-    edges = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(keys)]
-    sorted_columns = [column[order] for column in columns]
-    for first, stop in itertools.pairwise(edges):
-        yield int(ordered[first]), tuple(column[first:stop] for column in sorted_columns)
+    known, small = _numbered(keys)
+    order = np.argsort(small, kind="stable").astype(np.int32 if len(keys) < 1 << 31 else np.int64)
+    edges = np.cumsum(np.bincount(small)).tolist()
+    for key, first, stop in zip(known.tolist(), [0, *edges], edges, strict=False):
+        rows = order[first:stop]
+        yield key, tuple(column[rows] for column in columns)
+
+
+def _numbered(keys: Any) -> tuple[Any, Any]:
+    """Return the different keys in order, and for each key its number among them, in as few bytes as that takes."""
+    if int(keys.min()) >= 0 and int(keys.max()) < 1 << 22:  # faster than sorting where they are few and small
+        known = np.flatnonzero(np.bincount(keys))
+        kind = np.uint16 if len(known) < 1 << 16 else np.int32
+        table = np.zeros(int(keys.max()) + 1, kind)
+        table[known] = np.arange(len(known))
+        return known, table[keys]
+    known = np.unique(keys)
+    return known, np.searchsorted(known, keys)
+
+
+def _all(arrays: Sequence[Any]) -> Any:
+    """Return one array of all; of one, that itself: a long run is not copied."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 # -- the tree ----------------------------------------------------------------------------------------------
@@ -301,6 +345,7 @@ class _Group:
     places: Places
     call: str
     learner: str
+    device: str = ""
     timed: list[Timed] = field(default_factory=list)
     inner: dict[tuple[int, int] | None, dict[object, _Group]] = field(default_factory=dict)
 
@@ -336,7 +381,7 @@ class _Builder:
         return self.node(parent, event), int(parent.code[block.owner]) & NAME
 
     def node(self, block: Block, event: int) -> int:
-        """Return the number of an event's row: that of its node, or behind these one for its name if it has no place."""
+        """Return the number of an event's row: that of its node; behind those that of its name, if it has no place."""
         node = int(block.node[event])
         return node if node >= 0 else UNPLACED + (int(block.code[block.events[event]]) & NAME)
 
@@ -347,14 +392,15 @@ class _Builder:
             subject = self.names.get(int(run.get("object", 0)), {})
             learner = f"{subject.get('cls', '')} {subject.get('number', '')}".strip()
             call = str(run.get("call", "events that no run fired"))
-            store[key] = _Group(block.loop, block.places, call, learner)
+            store[key] = _Group(block.loop, block.places, call, learner, str(subject.get("device", "")))
         return store[key]
 
     def track(self, thread: str) -> Track:
         lines = [self.run(group) for group in self.groups.values()]
         wall = self.placed.end - self.placed.begin
         if self.strays:
-            lines.append(self.run(_Group(None, Places(), "events outside of every run", "", self.strays), stray=True))
+            group = _Group(None, Places(), "events outside of every run", "", timed=self.strays)
+            lines.append(self.run(group, stray=True))
         rest = wall - sum(line.stats.total for line in lines)
         outside = Line("outside", "outside", Stats(1, rest, rest, rest, rest), rest, "outside")
         root = Line("thread", thread, Stats(1, wall, wall, wall, wall), children=(*lines, outside))
@@ -381,9 +427,8 @@ class _Rows:
         self.facts = self.handlers_by_name()
         timed = group.timed
         nodes = [self.nodes(one.block) for one in timed]
-        keys = np.concatenate(nodes)
-        events, dispatch = (np.concatenate([getattr(one, name) for one in timed]) for name in ("events", "dispatch"))
-        self.events = {node: both for node, both in grouped(keys, events, dispatch)}
+        events, dispatch = _all([one.events for one in timed]), _all([one.dispatch for one in timed])
+        self.events = dict(grouped(_all(nodes), events, dispatch))
         self.handlers: dict[int, list[Line]] = {}
         self.calls(nodes)
         self.steps: dict[tuple[tuple[int, ...], str], list[Any]] = {}
@@ -410,37 +455,35 @@ class _Rows:
     def calls(self, nodes: Sequence[Any]) -> None:
         timed = self.group.timed
         most = max(self.names, default=0) + 1
-        keys = np.concatenate(
+        keys = _all(
             [own[one.owner] * most + (one.block.code[one.calls] & NAME) for own, one in zip(nodes, timed, strict=True)]
         )
-        known = _unique(keys)
-        small = np.searchsorted(known, keys)
-        took = np.concatenate([one.took for one in timed])
-        outcome = np.concatenate([(one.block.code[one.calls] >> 32).astype(np.int32) for one in timed])
-        nested: dict[int, int] = {}
-        unclosed: dict[int, int] = {}
+        if not len(keys):
+            return
+        known, small = _numbered(keys)
+        del keys  # 8 bytes for each call, of tens of millions perhaps
+        nested, unclosed = [0] * len(known), [0] * len(known)
         base = 0
         for one in timed:
             for at, ns in one.inside.items():
-                key = int(keys[base + at])
-                nested[key] = nested.get(key, 0) + ns
+                nested[small[base + at]] += ns
             for at in _found(one.calls, one.block.open):
-                key = int(keys[base + at])
-                unclosed[key] = unclosed.get(key, 0) + 1
+                unclosed[small[base + at]] += 1
             base += len(one.calls)
-        for at, (durations, outcomes) in grouped(small, took, outcome):
-            key = int(known[at])
-            node, name = divmod(key, most)
-            line = self.handler(node, name, durations, nested.get(key, 0), outcomes)
-            line = replace(line, open=unclosed.get(key, 0))
+        raised = self.raised(small)
+        for at, (took,) in grouped(small, _all([one.took for one in timed])):
+            node, name = divmod(int(known[at]), most)
+            line = self.handler(node, name, took, nested[at])
+            line = replace(line, open=unclosed[at], raised=raised.get(at, {}))
             self.handlers.setdefault(node, []).append(line)
 
-    def handler(self, node: int, number: int, took: Any, nested: int, outcomes: Any) -> Line:
+    def handler(self, node: int, number: int, took: Any, nested: int) -> Line:
         name = self.names[number]
         fact = self.facts.get((str(name.get("event")), str(name.get("callback"))))
         inner = self.group.inner.get((node, number), {})
         figures = stats(took)
-        waits = [one.text for one in fact.facts if one.kind == "wait"] if fact else []
+        elsewhere = not self.group.device.startswith("cpu")  # on the CPU there is nothing to wait for
+        waits = [one.text for one in fact.facts if one.kind == "wait"] if fact and elsewhere else []
         return Line(
             "handler",
             handler_name(name),
@@ -450,24 +493,31 @@ class _Rows:
             callback=str(name.get("callback")),
             place=str(fact.place) if fact and fact.place else "",
             doc=(fact.doc() or "") if fact else "",
-            raised=self.raised(outcomes),
             waits=waits[0] if waits else "",
             children=tuple(self.builder.run(group) for group in inner.values()),
         )
 
-    def raised(self, outcomes: Any) -> Mapping[str, int]:
-        numbers, counts = np.unique(outcomes[outcomes > 0], return_counts=True)
-        return {
-            str(self.names.get(number, {}).get("exception")): int(count)
-            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
-        }
+    def raised(self, small: Any) -> Mapping[int, Mapping[str, int]]:
+        """Return for each handler, by its number, how often it ended with which exception."""
+        base, found = 0, []
+        for one in self.group.timed:
+            codes = one.block.code[one.calls]
+            rows = np.flatnonzero(codes > NAME)
+            found.append(small[base + rows].astype(np.int64) << 32 | codes[rows] >> 32)
+            base += len(codes)
+        keys, counts = np.unique(np.concatenate(found), return_counts=True)
+        raised: dict[int, dict[str, int]] = {}
+        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+            exception = str(self.names.get(key & NAME, {}).get("exception"))
+            raised.setdefault(key >> 32, {})[exception] = count
+        return raised
 
     def between(self) -> None:
         """Collect what lies between events, by its scope and its name."""
         group = self.group
         names = [between(gap, group.places, group.loop) for gap in group.places.gaps]
-        gaps = np.concatenate([one.block.gaps for one in group.timed])
-        took = np.concatenate([one.gaps for one in group.timed])
+        gaps = _all([one.block.gaps for one in group.timed])
+        took = _all([one.gaps for one in group.timed])
         root = (group.loop.root,) if group.loop is not None else ()
         for number, (durations,) in grouped(gaps + 1, took):
             lies = names[number - 1] if number else _Between("framework", "framework", root)
@@ -545,13 +595,6 @@ def _found(ordered: Any, wanted: Any) -> list[int]:
     at = at[there]
     found: list[int] = at[ordered[at] == wanted[there]].tolist()
     return found
-
-
-def _unique(keys: Any) -> Any:
-    """Return the different keys in order; faster than sorting where they are few and small."""
-    if len(keys) and int(keys.min()) >= 0 and int(keys.max()) < 1 << 22:
-        return np.flatnonzero(np.bincount(keys))
-    return np.unique(keys)
 
 
 def _events_below(node: Node) -> Iterator[int]:

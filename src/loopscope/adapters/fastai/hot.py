@@ -61,11 +61,13 @@ def one(self: Any, event_name: Any) -> None:
         ordered = None
         try:
             ordered = sorted(self.cbs.items, key=in_order)
+            same = ordered == watched.known
         except Exception:
             pass
         if ordered is None:  # whatever fastai makes of it, it does so itself
             ordered = self.cbs.sorted("order")
-        if ordered != watched.known:
+            same = False
+        if not same:
             rebound(watched, self, ordered)
         codes = watched.handlers[event_name]
         plain = watched.plain if Callback.__call__ is CALL else ()
@@ -128,8 +130,7 @@ def many(self: Any, event_name: Any) -> None:
     try:
         ordered = self.cbs.sorted("order")
         for one in several:
-            if ordered.items != one.known:
-                rebound(one, self, ordered.items)
+            rebound(one, self, ordered)
         for cb in ordered:
             if not wanted(cb, event_name):
                 for one in several:

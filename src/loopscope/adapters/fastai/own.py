@@ -86,8 +86,7 @@ def _recorded(watched: Watched, outer: Any, learn: Any, event: str, call: Callab
     ordered = list(learn.cbs.sorted("order"))
     opened = [begin(one, one.events[event]) for one in several]
     for one in several:
-        if ordered != one.known:
-            rebound(one, learn, ordered)
+        rebound(one, learn, ordered)
     OWN[id(learn)] = Dispatching(watched, event)
     WATCHED.pop(id(learn), None)
     try:

@@ -10,7 +10,7 @@ import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 from fastai.callback.core import Callback, _events, _inner_loop
@@ -219,6 +219,8 @@ def _number(label: str) -> int:
 def rebound(watched: Watched, learn: Any, ordered: Iterable[Any]) -> None:
     """Take note of callbacks that were added, removed or moved since the last event."""
     now = list(ordered)
+    if len(now) == len(watched.known) and all(map(is_, now, watched.known)):
+        return
     ours = "training" in vars(learn) and not hasattr(type(learn), "training")
     watched.plain = frozenset(filter(_is_plain, map(type, now))) if ours else frozenset()
     before = [watched.labels.get(id(cb)) for cb in watched.known]
