@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports pytest others docs bench clean
+.PHONY: help demo test lint types imports pytest others docs bench bench-record clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/demo.stamp ## show the training loop of a small fastai learner
 	$(BIN)/loopscope demo
@@ -40,6 +40,10 @@ docs: $(VENV)/test.stamp ## execute the tutorials and keep their outputs
 bench: $(VENV)/test.stamp ## measure; prints tables and writes benchmarks/results/
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/inspect_time.py
+	$(MAKE) --no-print-directory bench-record
+
+bench-record: $(VENV)/bench.stamp ## the figures of recording alone, 25 minutes (ARGS=--quick: does it run?)
+	$(BIN)/python benchmarks/recording.py $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .venvs build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -55,3 +59,8 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[fastai,dev]'
 	touch $(VENV)/demo.stamp $@
+
+# The profilers that recording is compared with; no other target needs them.
+$(VENV)/bench.stamp: $(VENV)/test.stamp
+	$(PIP) --editable '.[fastai,dev,bench]'
+	touch $@

@@ -24,9 +24,10 @@ from typing import Any
 import part
 from measure import Figure
 
-PER_BATCH = 35
+PER_BATCH = 36
 """Rows that a batch of `learners.cheap` makes."""
 
+REAL_BATCHES = 1500
 SIZES = {"1 M": 1_000_000, "10 M": 10_000_000}
 LIMITS = {"1 M": 1.0, "10 M": 6.0}
 FORMS = ("closed", "live")
@@ -41,29 +42,38 @@ import shutil, sys, json, os, time
 from pathlib import Path
 import loopscope
 from learners import cheap, quiet, synthetic
-kind, batches, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-learn = cheap(batches) if kind == "cheap" else synthetic(int(kind), batches)
-with quiet():
-    rec = loopscope.record(learn, folder / "closed.part", force=True)
-    with rec:
-        learn.fit(1)
-        shutil.copy(rec.path, folder / "live.part")
-        start = time.process_time()
-    closing = time.process_time() - start
-(folder / "made.json").write_text(json.dumps({"batches": batches, "closing_s": closing}))
-for form in ("live", "closed"):
-    os.replace(folder / f"{form}.part", folder / f"{form}.loop")
+for folder, callbacks, batches in json.loads(sys.argv[1]):
+    folder = Path(folder)
+    learn = synthetic(callbacks, batches) if callbacks else cheap(batches)
+    with quiet():
+        rec = loopscope.record(learn, folder / "closed.part", force=True)
+        with rec:
+            learn.fit(1)
+            shutil.copy(rec.path, folder / "live.part")
+            start = time.process_time()
+        closing = time.process_time() - start
+    (folder / "made.json").write_text(json.dumps({"batches": batches, "closing_s": closing}))
+    for form in ("live", "closed"):
+        os.replace(folder / f"{form}.part", folder / f"{form}.loop")
 """
 
 
-def made(folder: Path, kind: str, batches: int) -> dict[str, Any]:
-    """Return what is known of the recordings in `folder`, recorded now unless they are there from a run before."""
-    told = folder / "made.json"
-    if not (folder / "closed.loop").exists() or json.loads(told.read_text())["batches"] != batches:
+def make(wanted: dict[Path, tuple[int, int]]) -> None:
+    """Record a fit into each folder, (callbacks, batches), the cheap learner for 0; those of a run before stay."""
+    missing = []
+    for folder, (callbacks, batches) in wanted.items():
         folder.mkdir(parents=True, exist_ok=True)
-        here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-        subprocess.run([sys.executable, "-c", MAKE, kind, str(batches), str(folder)], check=True, env=here)
-    found: dict[str, Any] = json.loads(told.read_text())
+        if not (folder / "closed.loop").exists() or note(folder)["batches"] != batches:
+            missing.append((str(folder), callbacks, batches))
+    paths = filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    if missing:
+        subprocess.run([sys.executable, "-c", MAKE, json.dumps(missing)], check=True, env=here)
+
+
+def note(folder: Path) -> dict[str, Any]:
+    """Return what was noted when the recordings of a folder were made."""
+    found: dict[str, Any] = json.loads((folder / "made.json").read_text())
     return found
 
 
@@ -141,9 +151,9 @@ def measure(given: argparse.Namespace) -> part.Measured:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(given.keep or scratch)
         folders = {name: root / name.replace(" ", "") for name in sizes}
-        notes = {name: made(folders[name], "cheap", -(-spans // PER_BATCH)) for name, spans in sizes.items()}
-        made(root / "tiny", "cheap", 1)
-        made(root / "real", "6", 20 if given.quick else 1500)
+        wanted = {folders[name]: (0, -(-spans // PER_BATCH)) for name, spans in sizes.items()}
+        make({**wanted, root / "tiny": (0, 1), root / "real": (6, 20 if given.quick else REAL_BATCHES)})
+        notes = {name: note(folder) for name, folder in folders.items()}
         weights = {name: weighed(folder) for name, folder in {**folders, "real": root / "real"}.items()}
         reports = turns({"tiny": root / "tiny", **folders}, 1 if given.quick else 7)
     figures = [*of_bytes(weights), *of_reports(reports), *of_closing(notes)]
@@ -153,7 +163,7 @@ def measure(given: argparse.Namespace) -> part.Measured:
 def of_bytes(weights: dict[str, Any]) -> Iterator[Figure]:
     real = weights["real"]
     live, closed, spans = real["live"], real["closed"], real["live"]["spans"]
-    yield Figure("spans of a fit of 1500 batches, 6 callbacks", spans)
+    yield Figure(f"spans of a fit of {REAL_BATCHES} batches, 6 callbacks", spans)
     yield Figure("bytes per span, live, all of the file in use", live["used"] / spans, "bytes", 40)
     yield Figure("bytes per span, live, with what is reserved ahead", live["size"] / spans, "bytes")
     yield Figure("bytes per span, closed", closed["size"] / spans, "bytes", 6)

@@ -150,7 +150,7 @@ def measure(given: argparse.Namespace) -> part.Measured:
     peers: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "fit.loop"
-        for number in range(-1, rounds):  # the first round warms up, and does not count
+        for number in range(0 if given.quick else -1, rounds):  # round -1 warms up, and does not count
             for case in CASES:
                 one = abba(case, file, batches)
                 if number >= 0:

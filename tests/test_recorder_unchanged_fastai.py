@@ -138,15 +138,29 @@ def listed(values: Any) -> Any:
     return [listed(one) for one in values] if isinstance(values, (list, tuple)) or hasattr(values, "items") else values
 
 
+DISPATCH = {Learner._call_one.__code__.co_filename, CALLBACK_CALL.co_filename}
+
+
 @dataclass
 class Witness:
-    """Events and handlers as they are really called, by `sys.settrace`: whatever stands in `Learner._call_one`.
+    """Events and handler calls as they are really made, by `sys.settrace`: whatever stands in for fastai's dispatch.
 
-    A frame named `_call_one` is an event; what `Callback.__call__`, or a learner's dispatch, calls itself is a handler.
+    `told` has (event, "") for a frame named `_call_one`, and (event, "Class#n") for what is called by a frame of
+    `Callback.__call__`, or for a `__call__` of a callback's own; `ran` says which code that was.
     """
 
-    seen: list[tuple[str, str]] = field(default_factory=list)
-    dispatching: list[FrameType] = field(default_factory=list)
+    learn: Learner
+    told: list[tuple[str, str]] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
+    labels: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for one in self.learn.cbs:
+            self.label(one)
+
+    def label(self, one: Callback) -> str:
+        number = next((n for n, other in enumerate(self.learn.cbs, 1) if other is one), 0)
+        return self.labels.setdefault(id(one), f"{type(one).__name__}#{number}")
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
@@ -158,29 +172,44 @@ class Witness:
             sys.settrace(before)
 
     def trace(self, frame: FrameType, kind: str, arg: object) -> None:
-        code, caller = frame.f_code, frame.f_back
-        if code.co_filename.startswith(OURS) or code in NOT_HANDLERS:
+        code, caller = frame.f_code, theirs(frame.f_back)
+        if code.co_filename.startswith(OURS) or caller is None:
             return
-        if code.co_name == "_call_one" and not self.is_super(frame):
-            self.seen.append(("event", frame.f_locals["event_name"]))
-        elif caller is not None and (caller.f_code is CALLBACK_CALL or is_own_call(code, caller)):
-            self.seen.append((self.name(code), type(frame.f_locals.get("self")).__name__))
+        if code.co_name == "_call_one":
+            if caller.f_code.co_name != "_call_one":  # not an override that hands its event on
+                self.say(frame.f_locals["event_name"], "", code)
+        elif is_callback_call(caller.f_code):
+            if code not in NOT_HANDLERS and not is_own_call(theirs(caller.f_back)):
+                self.say(caller.f_locals["event_name"], self.label(caller.f_locals["self"]), code)
+        elif is_own_call(frame):
+            self.say(frame.f_locals["event_name"], self.label(frame.f_locals["self"]), code)
 
-    @staticmethod
-    def is_super(frame: FrameType) -> bool:
-        """Whether an override of `_call_one` handed its event on."""
-        caller = frame.f_back
-        while caller is not None and caller.f_code.co_filename.startswith(OURS):
-            caller = caller.f_back
-        return caller is not None and caller.f_code.co_name == "_call_one"
-
-    @staticmethod
-    def name(code: CodeType) -> str:
-        return f"{code.co_filename}:{code.co_firstlineno} {code.co_name}"
+    def say(self, event: str, label: str, code: CodeType) -> None:
+        self.told.append((event, label))
+        self.ran.append(f"{code.co_filename}:{code.co_firstlineno}")
 
 
-def is_own_call(code: CodeType, caller: FrameType) -> bool:
-    return code.co_name == "__call__" and caller.f_code.co_name == "_call_one" and code is not CALLBACK_CALL
+def theirs(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost frame from here on that is not loopscope's."""
+    while frame is not None and frame.f_code.co_filename.startswith(OURS):
+        frame = frame.f_back
+    return frame
+
+
+def is_callback_call(code: CodeType) -> bool:
+    return (code.co_name, code.co_filename) == ("__call__", CALLBACK_CALL.co_filename)
+
+
+def is_own_call(frame: FrameType | None) -> bool:
+    """Whether this is a `__call__` that a callback has of its own."""
+    code = None if frame is None else frame.f_code
+    return (
+        code is not None
+        and frame is not None
+        and code.co_name == "__call__"
+        and code.co_filename not in DISPATCH
+        and isinstance(frame.f_locals.get("self"), Callback)
+    )
 
 
 @dataclass
@@ -188,21 +217,21 @@ class Ran:
     """One run and what came of it."""
 
     outcome: dict[str, Any]
-    seen: list[tuple[str, str]]
+    seen: list[tuple[tuple[str, str], str]]
     error: BaseException | None
 
 
 def ran(make: Callable[[], Learner], call: Callable[[Learner], object], how: str, path: Path) -> Ran:
     seed()
     learn = make()
-    witness, error = Witness(), None
+    witness, error = Witness(learn), None
     with recording(how, learn, path), contextlib.redirect_stdout(io.StringIO()):
         try:
             with witness():
                 call(learn)
         except BaseException as raised:
             error = raised
-    return Ran(outcome_of(learn), witness.seen, error)
+    return Ran(outcome_of(learn), list(zip(witness.told, witness.ran, strict=True)), error)
 
 
 # -- the same results ----------------------------------------------------------------------------------

@@ -353,7 +353,7 @@ BAD = At("learn.fit(2)", 1, 5, "after_pred", "Bad.after_pred")
          "learn.fit(2) interrupted by KeyboardInterrupt in Bad.after_pred, epoch 1, batch 5, after 3.52 s"),
         ({"how": "interrupted"}, "learn.fit(2) interrupted, after 3.52 s"),
         ({"how": "raised", "exception": "ValueError", "message": "no\nway", "at": BAD},
-         "learn.fit(2) raised ValueError: no way in Bad.after_pred, epoch 1, batch 5, after 3.52 s"),
+         "learn.fit(2) raised ValueError in Bad.after_pred, epoch 1, batch 5, after 3.52 s: no way"),
         ({"how": "raised", "exception": "ValueError"}, "learn.fit(2) raised ValueError, after 3.52 s"),
         ({"how": "detached"}, "learn.fit(2) ran on when recording stopped, after 3.52 s"),
     ],
@@ -374,7 +374,7 @@ def test_what_hangs_stands_first() -> None:
     assert first == "running now: after_batch, open for 10.0 s (epoch 0, batch 17 of learn.fit(2))"
     first = said(replace(running, open=()), wall=wall, state="running")[0]
     assert first == (
-        "running now: no event is open, the framework itself is at work (epoch 0, batch 17 of learn.fit(2))"
+        "running now: between events (epoch 0, batch 17 of learn.fit(2))"
     )
     first = said(replace(running, how="killed", at=At(), open=()), state="killed")[0]
     assert first == "killed: no event was open (learn.fit(2))"

@@ -203,14 +203,18 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic 
 
     name = "size"
     UNITS: ClassVar[dict[str, int]] = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+    LEAST = 400 << 10
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
         if match is None:
-            self.fail(f"{value!r} is no size. Type a number of bytes, or 500M, or 4G.", param, ctx)
-        return int(float(match[1]) * self.UNITS[match[2]])
+            self.fail(f"{value!r} is not a size. Type a number of bytes, or 500M, or 4G.", param, ctx)
+        size = int(float(match[1]) * self.UNITS[match[2]])
+        if size < self.LEAST:
+            self.fail(f"{value!r} is too small to record anything. Give at least {self.LEAST >> 10}K.", param, ctx)
+        return size
 
 
 @loopscope.command(cls=ScriptCommand, context_settings={**HELP, "allow_interspersed_args": False})

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loopscope.model import Loop, Scope
+from loopscope.model import Event, Loop, Node, Scope
 from loopscope.placing import NAME, Block, Placed
 from loopscope.positions import Positions, positions
 from loopscope.report import At, Ended, Ending, Spoken
@@ -26,8 +26,8 @@ def endings(placed: Placed) -> tuple[Ending, ...]:
 def _ending(placed: Placed, block: Block) -> Ending:
     assert block.run is not None
     names = placed.recording.names
-    where = positions(block, names)
-    how, exception, row = _how(placed, block)
+    where = _Where(names)
+    how, exception, at, row = _how(placed, block)
     told = how != "finished"
     learner = names.get(int(block.run.get("object", 0)), {})
     stop = _stop(block, row, how)
@@ -39,31 +39,56 @@ def _ending(placed: Placed, block: Block) -> Ending:
         wall=block.until - block.begin,
         exception=exception,
         message=_message(placed, block) if how in ("raised", "interrupted") else "",
-        at=_at(placed, block, row, where) if told else At(str(block.run.get("call"))),
+        at=_at(placed, at, row, where) if told else At(str(block.run.get("call"))),
         before=tuple(_spoken(placed, block, where, range(max(block.row + 1, stop - BEFORE), stop))) if told else (),
         open=tuple(_open(placed, block, where)) if not block.ended else (),
-        cancels=_cancels(placed, block, row if how == "raised" else -1),
+        cancels=_cancels(placed, block, _own(block, at, row) if block.outcome else -1),
     )
 
 
-def _how(placed: Placed, block: Block) -> tuple[Ended, str, int]:
-    """Return how a run ended, with which exception, and the row (of its lane) of the handler that raised it, or -1."""
+class _Where(dict[int, Positions]):
+    """The positions of runs inside each other, each found when it is asked for."""
+
+    def __init__(self, names: Mapping[int, Mapping[str, Any]]) -> None:
+        self.names = names
+
+    def at(self, block: Block, row: int, handler: str = "") -> At:
+        """Return the position at a row of the lane, in the innermost run that it belongs to."""
+        start = int(block.lane.start[row])
+        inner = [one for one in block.children if one.begin <= start < one.until and one.row != row]
+        if inner:
+            return self.at(inner[-1], row, handler)
+        event = int(np.searchsorted(block.start[block.events], start, "right")) - 1
+        return self.of(block).at(event, handler)
+
+    def of(self, block: Block) -> Positions:
+        if id(block) not in self:
+            self[id(block)] = positions(block, self.names)
+        return self[id(block)]
+
+
+def _how(placed: Placed, block: Block) -> tuple[Ended, str, Block, int]:
+    """Return how a run ended, with which exception, the run inside which it was raised, and by which row of the lane.
+
+    The row is -1 where no handler raised anything.
+    """
     if not block.ended:
         state: Mapping[str, Ended] = {"running": "running", "killed": "killed"}
-        return state.get(placed.recording.state, "detached"), "", -1
+        return state.get(placed.recording.state, "detached"), "", block, -1
     if block.outcome:
-        return "interrupted" if block.outcome == "KeyboardInterrupt" else "raised", block.outcome, _raiser(block)
+        how: Ended = "interrupted" if block.outcome == "KeyboardInterrupt" else "raised"
+        return how, block.outcome, *_raiser(block)
     loop = block.loop
     if loop is None or not len(block.events):
-        return "finished", "", -1
+        return "finished", "", block, -1
     raised = np.flatnonzero(block.code >> 32)
     for at in reversed(raised.tolist()):
         exception = str(placed.recording.names.get(int(block.code[at]) >> 32, {}).get("exception"))
         if placed.recording.names[int(block.code[at]) & NAME].get("k") == "handler" and _ends_the_run(loop, exception):
-            return "cancelled", exception, _row(block, at)
+            return "cancelled", exception, block, _row(block, at)
         if not _ends_the_run(loop, exception):
             break
-    return "finished", "", -1
+    return "finished", "", block, -1
 
 
 def _ends_the_run(loop: Loop, exception: str) -> bool:
@@ -82,16 +107,36 @@ def _row(block: Block, at: int) -> int:
     return int(np.searchsorted(block.lane.start, block.start[at]))
 
 
-def _raiser(block: Block) -> int:
-    """Return the row of the innermost handler that the exception came out of, -1 where it came from between events."""
-    code, end = block.lane.code, block.lane.end
-    outcome = int(code[block.row]) >> 32
-    for row in range(min(block.stop, len(code)) - 1, block.row, -1):
-        if int(code[row]) >> 32 == outcome:
-            return row
-        if end[row] and int(code[row]) >> 32 == 0:
+def _raiser(block: Block) -> tuple[Block, int]:
+    """Return the innermost run that its exception came out of, and the row of the handler (or event) that raised it.
+
+    The row is -1 where the exception came from between events. What a `finally` fires behind it is passed over.
+    """
+    outcome = int(block.lane.code[block.row]) >> 32
+    late = _always(block.loop.root) if block.loop is not None else set()
+    edges = [*block.events.tolist(), len(block.code)]
+    for number in range(len(block.events) - 1, -1, -1):
+        if block.node[number] >= 0 and id(block.places.nodes[int(block.node[number])]) in late:
+            continue
+        rows = [at for at in range(edges[number], edges[number + 1]) if int(block.code[at]) >> 32 == outcome]
+        if not rows:
             break
-    return -1
+        inner = [child for child in block.children if child.owner == rows[-1] and child.outcome == block.outcome]
+        if inner and inner[-1].run is not None:
+            found = _raiser(inner[-1])
+            if found[1] >= 0 or inner[-1].ended:
+                return found
+        return block, _row(block, rows[-1])
+    inner = [child for child in block.children[-1:] if child.owner < 0 and child.outcome == block.outcome]
+    return _raiser(inner[0]) if inner and inner[0].run is not None else (block, -1)
+
+
+def _always(node: Node) -> set[int]:
+    """Return the events, by identity, that fire behind an exception on its way out."""
+    if not isinstance(node, Scope):
+        return set()
+    own = {id(one) for one in node.exit if isinstance(one, Event)} if node.always else set()
+    return own.union(*(_always(one) for one in node.nodes()))
 
 
 def _stop(block: Block, row: int, how: Ended) -> int:
@@ -99,19 +144,23 @@ def _stop(block: Block, row: int, how: Ended) -> int:
     return block.stop if row < 0 or how in ("killed", "running", "detached") else row + 1
 
 
-def _at(placed: Placed, block: Block, row: int, where: Positions) -> At:
+def _own(block: Block, inner: Block, row: int) -> int:
+    """Return the row of `block` itself out of which an exception came that was raised by a row of a run inside it."""
+    while inner is not block and inner.parent is not None:
+        row = _row(inner.parent, inner.owner) if inner.owner >= 0 else -1
+        inner = inner.parent
+    return row
+
+
+def _at(placed: Placed, block: Block, row: int, where: _Where) -> At:
     names = placed.recording.names
-    lane = block.lane
     if row < 0:
-        opened = [one for one in _open_rows(block) if names[int(lane.code[one]) & NAME].get("k") == "handler"]
+        opened = [one for one in _open_rows(block) if names[int(block.lane.code[one]) & NAME].get("k") == "handler"]
         if not opened:
-            return where.at(len(block.events) - 1)
+            return where.of(block).at(len(block.events) - 1)
         row = opened[-1]
-    name = names[int(lane.code[row]) & NAME]
-    event = int(np.searchsorted(block.start[block.events], lane.start[row], "right")) - 1
-    handler = handler_name(name) if name.get("k") == "handler" else ""
-    found = where.at(event, handler)
-    return At(found.run, found.epoch, found.batch, str(name.get("event", found.event)), handler)
+    name = names[int(block.lane.code[row]) & NAME]
+    return where.at(block, row, handler_name(name) if name.get("k") == "handler" else "")
 
 
 def handler_name(name: Mapping[str, Any]) -> str:
@@ -119,14 +168,13 @@ def handler_name(name: Mapping[str, Any]) -> str:
     return f"{name.get('cls')}.{name.get('method')}"
 
 
-def _spoken(placed: Placed, block: Block, where: Positions, rows: Any) -> Iterator[Spoken]:
+def _spoken(placed: Placed, block: Block, where: _Where, rows: Any) -> Iterator[Spoken]:
     names, lane = placed.recording.names, block.lane
     for row in rows:
         code = int(lane.code[row])
         name = names[code & NAME]
         if name.get("k") == "run":
             continue
-        event = int(np.searchsorted(block.start[block.events], lane.start[row], "right")) - 1
         end = int(lane.end[row])
         yield Spoken(
             str(name.get("event")),
@@ -134,7 +182,7 @@ def _spoken(placed: Placed, block: Block, where: Positions, rows: Any) -> Iterat
             int(lane.start[row]) - placed.begin,
             end - int(lane.start[row]) if end else None,
             str(names.get(code >> 32, {}).get("exception", "")) if code >> 32 else "",
-            where.at(event),
+            where.at(block, row),
         )
 
 
@@ -153,7 +201,7 @@ def _open_rows(block: Block) -> list[int]:
     return found
 
 
-def _open(placed: Placed, block: Block, where: Positions) -> Iterator[Spoken]:
+def _open(placed: Placed, block: Block, where: _Where) -> Iterator[Spoken]:
     yield from _spoken(placed, block, where, _open_rows(block))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from loopscope.errors import LoopscopeError, UnknownVersion
 from loopscope.model import Place
+from loopscope.source import STANDS_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Call:
 
     `arguments` are those that were passed, by parameter name, `**kwargs` spread out; `place` is the line that calls;
     `note` is what a reader must know where the call was noticed late; within `lifted()` the classes are as the
-    program left them, so that what reads their methods reads the program's own.
+    program left them, so that what reads their methods reads the program's own (of a recording they stay as they are,
+    because other threads train; `source.unwrap` passes over what stands there).
     """
 
     obj: object
@@ -41,7 +43,7 @@ class Call:
 _ABSENT: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Swap:
     """One entry of a class's own dict that was replaced; put in and taken out only while nobody else replaced it."""
 
@@ -57,13 +59,12 @@ class _Swap:
     def take_out(self) -> None:
         if not self._stands(self.now):
             return
-        before = self.before
-        while id(before) in _COVERED:
-            before = _COVERED.pop(id(before)).before
-        if before is _ABSENT:
+        while id(self.before) in _COVERED:
+            self.before = _COVERED.pop(id(self.before)).before  # kept, so that `put_in` finds what it looks for
+        if self.before is _ABSENT:
             delattr(self.owner, self.name)
         else:
-            setattr(self.owner, self.name, before)
+            setattr(self.owner, self.name, self.before)
 
     def remove(self) -> None:
         if self._stands(self.now):
@@ -194,6 +195,7 @@ class FitCalls:
 
         made: Any = call
         WRAPPERS.add(made.__code__)
+        setattr(made, STANDS_IN, made.__code__)
         return call
 
     def _is_wanted(self, obj: object, method: str) -> bool:
@@ -220,6 +222,8 @@ class FitCalls:
         names = {name for owner, names in self._methods.items() if isinstance(obj, owner) for name in names}
         late = _late_call(obj, method, names) if self.wants is None else None  # nested: the outer one is running, too
         call = late or Call(obj, method, arguments, _caller())
+        if self.wants is not None:  # another thread may come to a call at this moment, which must be noticed
+            return call
         return replace(call, lifted=self._lifted)
 
     @contextmanager

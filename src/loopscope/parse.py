@@ -30,7 +30,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """One event that was seen, with its calls in order; `raised` is the class name of what left it, if that is known."""
+    """One event that was seen, with its calls in order; `raised` is the class name of what left it, if known."""
 
     event: str
     calls: tuple[Call, ...] = ()
@@ -79,7 +79,7 @@ class Trace(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, at: int) -> Fired: ...  # type: ignore[override]
+    def __getitem__(self, at: int) -> Fired: ...
 
     def window(self, at: int, length: int) -> bytes | None:
         """Return what identifies the events from `at` on, with the one that follows; None if it cannot recur."""
@@ -269,6 +269,7 @@ class _Follower:
     steps: tuple[tuple[Step, tuple[Scope, ...]], ...] = ()
     rest: list[tuple[tuple[Node, ...], int]] = field(default_factory=list)  # what is left to do, outermost first
     heads: dict[int, frozenset[str]] = field(default_factory=dict)  # with which events a node begins, by its identity
+    found: list[tuple[str, ...]] = field(default_factory=list)  # the flags that what fired has decided, by open scope
     nested: int = 0  # so many handler calls ran a loop inside themselves
     odd: int = -1  # the last position at which something else was expected
     keeping: int = 0  # so many scopes are being followed that will be recognised when they come again
@@ -332,11 +333,37 @@ class _Follower:
             del self.rest[depth:]
 
     def wanted(self, node: Node) -> bool:
-        """Return whether the run takes this node: by its flags, and where these are open by what fired next."""
+        """Return whether the run takes this node: by its flags, and where these are open by what fired next.
+
+        What that says of a flag holds up to the end of the scope: a batch without a loss has no backward pass.
+        """
         met = holds(node.needs, self.flags)
-        if met is None and not isinstance(node, Step):
-            return self.comes(node)
-        return met is not False
+        if met is not None or isinstance(node, Step):
+            return met is not False
+        comes = self.comes(node) or self.inside_of(node) or self.comes_late(node)
+        unsure = [need for need in node.needs if need.met(self.flags) is None]
+        if comes or len(unsure) == 1:
+            self.flags.update((need.flag, need.value is comes) for need in unsure)
+            self.found[-1:] = [(*self.found[-1], *(need.flag for need in unsure))] if self.found else []
+        return comes
+
+    def inside_of(self, node: Node) -> bool:
+        """Return whether the run is inside of `node` although its beginning is missing."""
+        if self.placing is None or not isinstance(node, Scope) or self.at >= len(self.fired):
+            return False
+        seen = self.fired[self.at].event
+        return seen in _names((node,)) and seen not in self.behind()
+
+    def comes_late(self, node: Node) -> bool:
+        """Return whether `node` begins behind an event that has no place; that is said, and stepped over."""
+        if self.placing is None or self.at + 1 >= len(self.fired) or self.fired[self.at].event in self.behind():
+            return False
+        name = self.fired[self.at + 1].event
+        if name not in self.heads[id(node)]:
+            return False
+        self.wrong(f"expected {name}, but {self.fired[self.at].event} fired")
+        self.skipped()
+        return True
 
     def comes(self, node: Node) -> bool:
         if id(node) not in self.heads:
@@ -361,7 +388,7 @@ class _Follower:
             self.flags.update(scope.last_sets if last else ())
             done = self.again(scope, 1 if last else left - 1)
             if not done:
-                self.once(scope)
+                self.once(scope, not last)
             left -= done or 1
         self.more(scope, shaken)
 
@@ -369,7 +396,7 @@ class _Follower:
         """Follow as many repetitions as there are."""
         while self.comes(scope):
             if not self.again(scope, len(self.fired)):
-                self.once(scope)
+                self.once(scope, True)
 
     def fewer(self, scope: Scope, left: int, shaken: bool) -> bool:
         """Return whether the run goes on behind a scope that was expected `left` times more, and say so."""
@@ -410,11 +437,13 @@ class _Follower:
         if self.placing is not None and self.placing.cut and self.at >= len(self.fired):
             raise _Cut
 
-    def once(self, scope: Scope) -> None:
-        """Follow one repetition."""
+    def once(self, scope: Scope, more: bool) -> None:
+        """Follow one repetition; `more` says that another one may follow."""
         if self.placing is None:
             self.enter(scope)
             return
+        depth = len(self.rest)
+        self.rest += [((scope,), 0)] if more else []
         number = self.placing.places.scope(scope, self.path)
         keeps = self.placing.places.keeps(scope)
         key, begin, calls = self.state(scope) if keeps else (), self.at, self.calls
@@ -425,6 +454,7 @@ class _Follower:
             if keeps and wrongs == len(self.placing.unexpected):
                 self.keep(scope, key, begin, calls, mark, entered)
         finally:
+            del self.rest[depth:]
             self.placing.out.entered(number, begin, self.at, 0, 1)
             self.keeping -= keeps
             if self.keeping:
@@ -505,6 +535,7 @@ class _Follower:
     def enter(self, scope: Scope) -> None:
         self.flags.update(scope.sets)
         self.path.append(scope)
+        self.found.append(())
         depth = len(self.rest)
         self.rest.append((scope.exit, 0))
         try:
@@ -521,6 +552,7 @@ class _Follower:
             self.nodes(scope.exit)
         finally:
             self.path.pop()
+            self.flags.update((name, None) for name in self.found.pop())
             del self.rest[depth:]
 
     def unwound(self, scope: Scope, unwinding: _Unwinding) -> None:
@@ -572,7 +604,7 @@ class _Follower:
         if not ahead:
             return False
         nodes, at = self.rest[-1]
-        if ahead[0] in _names(nodes[at:]):
+        if ahead[0] in _names(nodes[at:]) or ahead[0] in self.behind():
             return False
         return event.name in ahead[2:] or ahead[0] not in _names((self.loop.root,))
 
@@ -611,6 +643,10 @@ class _Follower:
         open_end = self.placing is not None and self.placing.opened and self.at == len(self.fired) - 1
         for handler in self.loop.binding.at(event.name):
             met = holds(handler.needs, self.flags)
+            while met and any(call.handler == handler.id for call in left[1:]) and left[0].handler != handler.id:
+                extra = left.pop(0)
+                if self.extra(extra, event):
+                    return extra.raised
             here = bool(left) and left[0].handler == handler.id
             if (open_end or seen.raised is not None) and not left:
                 break
@@ -631,12 +667,16 @@ class _Follower:
                 return call.raised
             self.returned(handler, event)
         for call in left:
-            self.wrong(f"{event.name}: {call.handler} was called, which the binding does not name there")
-            self.calls += 1
-            self.ran_inside(call)
-            if call.raised is not None:
+            if self.extra(call, event):
                 return call.raised
         return seen.raised
+
+    def extra(self, call: Call, event: Event) -> bool:
+        """Step over a call that has no place; return whether it ended the event."""
+        self.wrong(f"{event.name}: {call.handler} was called, which the binding does not name there")
+        self.calls += 1
+        self.ran_inside(call)
+        return call.raised is not None
 
     def returned(self, handler: Handler, event: Event) -> None:
         for raise_ in handler.raises:

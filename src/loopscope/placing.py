@@ -60,6 +60,12 @@ class Block:
     unexpected: list[Unexpected] = field(default_factory=list)
     unexpected_count: int = 0
 
+    def all(self) -> Iterator[Block]:
+        """Yield it and those inside it, in the order in which they began."""
+        yield self
+        for child in self.children:
+            yield from child.all()
+
     def put(self, at: int, nodes: Sequence[int], gaps: Sequence[int], times: int) -> None:
         """Place events, as `parse.Out` describes it."""
         if times == 1 and len(nodes) == 1:
@@ -176,12 +182,16 @@ class _Placer:
         self.end = self.last()
 
     def last(self) -> int:
-        """Return when the recording ended: as it says itself, or at the last stamp."""
-        for line in reversed(self.recording.lines):
+        """Return when the recording ended: when it stopped early, as it says itself, or at the last stamp."""
+        starts = [int(lane.start[-1]) for lane in self.recording.lanes if len(lane.start)]
+        least = max(starts, default=self.recording.begin)  # damage, or a thread that had not noticed yet
+        stops = [line for line in self.recording.lines if line.get("k") == "stop"]
+        for line in [*stops, *reversed(self.recording.lines)]:
             if line.get("k") in ("end", "stop"):
                 for key in ("stop_clock", "clock"):
-                    if isinstance(line.get(key), int):
-                        return max(line[key], self.recording.begin)
+                    clock = line.get(key)
+                    if isinstance(clock, int):
+                        return max(clock, self.recording.begin, least)
         now = self.recording.now
         return max(self.recording.end, now or 0, self.recording.begin)
 
@@ -191,10 +201,10 @@ class _Placer:
             blocks = self.blocks(lane)
             for block in blocks:
                 self.cut(block)
-            for block in blocks:
-                if block.parent is None:
-                    self.follow(block, None)
-            lanes.append((lane, tuple(blocks)))
+            outer = [block for block in blocks if block.parent is None]
+            for block in outer:
+                self.follow(block, None)
+            lanes.append((lane, tuple(one for block in outer for one in block.all())))
         return Placed(self.recording, tuple(lanes), self.recording.begin, self.end, self.bindings)
 
     # -- which rows belong to which run ------------------------------------------------------------------
@@ -211,12 +221,12 @@ class _Placer:
                 stack.pop()
             if not stack and at < row:
                 found.append(self.stray(lane, at, row))
-            end = int(lane.end[row]) or self.end
-            stop = int(np.searchsorted(lane.start, end)) if lane.end[row] else count
+            end = self.over(lane, row)
+            stop = int(np.searchsorted(lane.start, end)) if end else count
             name = self.names[int(lane.code[row]) & NAME]
             parent = stack[-1] if stack else None
             block = Block(lane, name, int(lane.start[row]), max(stop, row + 1), row)
-            block.outcome, block.ended, block.parent = self.exception(int(lane.code[row])), bool(lane.end[row]), parent
+            block.outcome, block.ended, block.parent = self.exception(int(lane.code[row])), bool(end), parent
             if parent is not None:
                 block.stop = min(block.stop, parent.stop)
                 parent.children.append(block)
@@ -226,6 +236,11 @@ class _Placer:
         if at < count:
             found.append(self.stray(lane, at, count))
         return found
+
+    def over(self, lane: Rows, row: int) -> int:
+        """Return when the call of a row ended, 0 if not within the recording: its end is stamped where that stopped."""
+        end = int(lane.end[row])
+        return end if end <= self.end else 0
 
     def stray(self, lane: Rows, first: int, stop: int) -> Block:
         return Block(lane, None, int(lane.start[first]), stop, first - 1)
@@ -261,6 +276,7 @@ class _Placer:
         block.end = self.closed(block, start, end, events)
         for child in children:
             self.own(block, child)
+        children.sort(key=lambda child: child.begin)
 
     def direct(self, block: Block, code: Any, start: Any, end: Any, is_event: Any) -> None:
         """Move events that a handler fired by itself, with no fit-like call around them, into blocks of their own."""
@@ -277,12 +293,17 @@ class _Placer:
                 end = end.copy()
                 end[events[inside[0]]] = start[first]
                 continue
-            limit = int(end[around]) or int(ends[inside[0]])
+            limit = min(int(end[around]) or OPEN, int(ends[inside[0]]))
             stop = max(first + 1, int(np.searchsorted(start, limit)))
             child = Block(block.lane, None, int(start[first]), stop, -1, parent=block, owner=around)
             child.code, child.start, child.end, child.events = (
                 code[first:stop], start[first:stop], end[first:stop], is_event[first:stop]
             )  # fmt: skip
+            over = limit if (child.end == 0).any() else int(child.end.max())
+            child.children = [one for one in block.children if first <= one.owner < stop and one.begin < over]
+            block.children[:] = [one for one in block.children if not any(one is inner for inner in child.children)]
+            for inner in child.children:
+                inner.parent, inner.owner = child, inner.owner - first
             self.direct(child, child.code, child.start, child.end, child.events)
             events = np.flatnonzero(child.events)
             child.open = np.flatnonzero(child.end == 0)
@@ -290,9 +311,11 @@ class _Placer:
             child.events = events
             child.end = self.closed(child, child.start, child.end, events)
             child.until = int(child.end[events[-1]])
+            for inner in child.children:
+                self.own(child, inner)
             for other in block.children:
-                if other.owner >= stop:
-                    other.owner -= stop - first
+                if other.owner >= first:  # behind, or in the same handler once these events were over
+                    other.owner = max(other.owner - (stop - first), around)
             block.children.append(child)
             code, start, end, is_event = (
                 np.concatenate([column[:first], column[stop:]]) for column in (code, start, end, is_event)
@@ -304,7 +327,7 @@ class _Placer:
         if block.run is None:
             stop = block.stop
             return int(block.lane.start[stop]) if stop < len(block.lane.start) else self.end
-        end = int(block.lane.end[block.row]) or self.end
+        end = self.over(block.lane, block.row) or self.end
         return end if block.parent is None else min(end, block.parent.until)
 
     def closed(self, block: Block, start: Any, end: Any, events: Any) -> Any:
@@ -317,6 +340,7 @@ class _Placer:
         latest[-1] = block.until
         done[events] = np.minimum(done[events], np.append(start[events[1:]], block.until))
         last = np.append(events[1:], len(start)) - 1  # the last row of each event: bounded by its event's end
+        done[events] = np.maximum(done[events], start[last])  # damage: it ended before its own calls began
         behind = last > events
         latest[last[behind]] = done[events][behind]
         is_event = np.zeros(len(start), bool)
@@ -373,10 +397,10 @@ class _Placer:
         return 0
 
     def unplaced(self, block: Block, trace: _Trace, flags: dict[str, bool | None] | None) -> None:
-        """What fired outside of every fit-like call has no place, but for the making of a learner."""
+        """What fired outside of every fit-like call has no place, but for the making of a learner, wherever that is."""
         for at in range(len(trace)):
             event = trace[at].event
-            if block.parent is None and event == "after_create":
+            if event == "after_create":
                 continue
             where = "a handler" if block.parent is not None else "every recorded call that runs a loop"
             side = "inside" if block.parent is not None else "outside of"
@@ -444,13 +468,19 @@ class _Placer:
         first = int(block.events[at])
         stop = int(block.events[at + 1]) if at + 1 < len(block.events) else len(block.code)
         calls = []
+        event = int(block.code[first])
+        fired = self.names[event & NAME].get("event")
         for row in range(first + 1, stop):
             code = int(block.code[row])
             name = self.names[code & NAME]
+            who = (
+                str(name.get("callback"))
+                if name.get("event") == fired
+                else f"{name.get('callback')} at {name.get('event')}"
+            )
             inner = [child for child in children if child.owner == row]
-            calls.append(Call(str(name.get("callback")), self.exception(code) or None, _Inner(inner) if inner else ()))
-        code = int(block.code[first])
-        return Fired(str(self.names[code & NAME].get("event")), tuple(calls), self.exception(code) or None)
+            calls.append(Call(who, self.exception(code) or None, _Inner(inner) if inner else ()))
+        return Fired(str(fired), tuple(calls), self.exception(event) or None)
 
 
 def _numbered(sums: Any) -> tuple[Any, Any]:

@@ -49,14 +49,17 @@ class Run:
     ids: tuple[str, ...]
     rows: memoryview
     at: int
+    start: int
     members: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
 class Raised:
-    """Where an exception was first seen: `key` is the identity of the exception, which is not kept alive."""
+    """Where and when an exception was first seen: `key` is its identity; it is not kept alive."""
 
     key: int
+    kind: type
+    clock: int
     event: str
     handler: str
     epoch: int | None
@@ -135,12 +138,15 @@ class Subject:
             "handler", object=self.number, callback=label, event=event, method=method, cls=callback
         )
 
-    def outcome(self, error: BaseException, event: str, handler: str) -> int:
-        """Return the number of an exception's class, and remember where it was first seen."""
-        if self.raised is None or self.raised.key != id(error):
+    def outcome(self, error: BaseException, event: str, handler: str, start: int) -> int:
+        """Return the number of an exception's class, and remember where it was first seen.
+
+        `start` is when the row began that it leaves: one that was seen before then is another, with a used address.
+        """
+        kind, seen = type(error), self.raised
+        if seen is None or seen.key != id(error) or seen.kind is not kind or seen.clock < start:
             epoch, batch = self.watched.where() if self.watched else (None, None)
-            self.raised = Raised(id(error), event, handler, epoch, batch)
-        kind = type(error)
+            self.raised = Raised(id(error), kind, self.recorder.tape.clock(), event, handler, epoch, batch)
         number = self.outcomes.get(kind)
         if number is None:
             number = self.recorder.code("exception", exception=kind.__name__, module=kind.__module__)
@@ -205,7 +211,7 @@ class Subject:
             rows[at + 1] = tape.clock()
             rows[at] = code
         lane.at = at + 3
-        run = Run(number, loop, tuple(ids), rows, at)
+        run = Run(number, loop, tuple(ids), rows, at, rows[at + 1])
         self.runs.append(run)
         self.recorder.reading += rows[at + 1] - start
         return lambda error: self._end(run, code, error)
@@ -214,7 +220,7 @@ class Subject:
         now = self.recorder.tape.clock()
         outcome = 0
         if error is not None:
-            outcome = self.outcome(error, "", "")
+            outcome = self.outcome(error, "", "", run.start)
             self._left(run, code, error, now)
         try:
             run.rows[run.at] = code | outcome << 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -46,10 +47,10 @@ class LoopRecording:
     ) -> None:
         assert self._session is not None
         assert self._session.recorder is not None
-        left = self._session.recorder.left
+        left = self._session.left_by(error)
         self._session.stop()
-        if left is not None and error is not None and left.key == id(error):
-            tell(where(left, self.path))
+        if left is not None:
+            tell(where(left, self._session.name))
 
     def report(self) -> Report:
         """Return all that the file says; read again if the file has changed since. Raises `LoopscopeError`."""
@@ -69,9 +70,14 @@ class LoopRecording:
         if self._report is None or self._report[0] != stamp or self._report[1].state == "running":
             placed = place(read(self.path))
             if placed.recording.state == "running" and placed.recording.spans > MANY:
-                first(head(placed))
-            self._report = stamp, reported(placed)
+                first(self._named(head(placed)))
+            self._report = stamp, self._named(reported(placed))
         return self._report[1]
+
+    def _named(self, report: Report) -> Report:
+        """Return the report with the file named as one would type it where it was recorded, or as it was asked for."""
+        session = self._session
+        return report if session is None or session.recorder is None else replace(report, path=session.name)
 
     def render(self, format: str = "text", *, depth: int | None = None, sort: str = "tree", top: int = 10) -> str:
         """Return the report as text, json, csv or markdown; `depth` folds the tree, `sort` orders what stands in it."""

@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopscope.errors import LoopscopeError
 from loopscope.fitcalls import FitCalls
-from loopscope.program import Program, execute
+from loopscope.program import Program, execute, raised_by_program
 from loopscope.recordings import LoopRecording
 from loopscope.script import waited_for
-from loopscope.session import LIMIT, Session, shown, tell, where
+from loopscope.session import LIMIT, Session, tell, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ def run_recorded(program: Program, how: Recorded) -> None:
     """
     name = Path(program.target).name
     path = how.path or Path(f"{name}.{os.getpid()}.loop")
-    session = Session(None, path, force=how.force, limit=how.limit).start()
+    try:
+        session = Session(None, path, force=how.force, limit=how.limit).start()
+    except LoopscopeError as refused:
+        raise refused.with_traceback(None) from None  # from here, and not from within the program
     error: BaseException | None = None
     try:
         execute(program)
@@ -60,27 +64,37 @@ def _over(session: Session, error: BaseException | None, quiet: bool) -> None:
     if session.forked:
         return
     assert session.recorder is not None
-    left = session.recorder.left
+    left = session.left_by(error)
     runs, calls = session.runs, session.calls
+    there = session.there
     session.stop()
     with suppress(Exception):
         sys.stdout.flush()
     if not runs and not session.recorder.tape.stopped:
-        with suppress(OSError):
-            session.file.unlink()
-        tell(f"loopscope: nothing was recorded: the program made no fit-like call. {_waited(calls)}")
+        if there:
+            with suppress(OSError):
+                session.file.unlink()
+        if isinstance(error, LoopscopeError) and not raised_by_program(error):
+            return  # there is no such program, which is what is said
+        why = "" if session.unrecorded else f": the program made no fit-like call. {_waited(calls)}"
+        tell(f"loopscope: nothing was recorded{why}")
         return
-    recording = LoopRecording(session.file)
-    line = f"loopscope: recorded in {shown(session.file)}; again: loopscope report {shown(session.file)}"
-    if not quiet:
+    recording = LoopRecording(session.file, session)
+    line = f"loopscope: recorded in {session.name}; again: loopscope report {session.name}"
+    if not there:
+        line = f"loopscope: {session.name} is gone: something moved, removed or replaced it while the program ran"
+    elif not quiet:
         try:
+            sys.stderr.write("\n")  # a progress bar that was left has not ended its line
             recording.show(file=sys.stderr)
-        except Exception as broken:  # must not hide how the program ended
-            line = f"loopscope: recorded in {shown(session.file)}, which cannot be shown: {broken}"
-    if left is not None and error is not None and left.key == id(error):
-        _say_behind(error, where(left, session.file))
-    else:
-        tell(line)
+        except (Exception, SystemExit) as broken:  # rich's own for a broken pipe; must not hide how the program ended
+            line = f"loopscope: recorded in {session.name}, which cannot be shown: {broken}"
+    if left is not None and error is not None:
+        line = where(left, session.name) if there else line
+        if not isinstance(error, SystemExit):  # of which python shows no traceback
+            _say_behind(error, line)
+            return
+    tell(line)
 
 
 def _waited(calls: FitCalls | None) -> str:

@@ -28,6 +28,9 @@ def save(
 
     Raises `LoopscopeError` if `path` is taken, unless `force`, or if it cannot be written.
     """
+    free(path, force)
+    if path.exists() and source.exists() and path.samefile(source):
+        raise LoopscopeError(f"{path} is the recording itself. Give another file, for example {path.stem}.md.")
     format = format or suffix_format(path)
     if format != "trace":
         text = renderer(format).render(report(), options)
@@ -55,15 +58,20 @@ def suffix_format(path: Path) -> str:
     return SUFFIXES[path.suffix.lower()]
 
 
-@contextlib.contextmanager
-def written(path: Path, force: bool) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that takes its name when all is written; what was there stays until then."""
+def free(path: Path, force: bool) -> None:
+    """Raise `LoopscopeError` if a file cannot have this name, or may not."""
     if path.is_dir():
         raise LoopscopeError(f"{path} is a folder. Give a file, for example {path / 'report.md'}.")
     if not path.parent.is_dir():
         raise LoopscopeError(f"there is no folder {path.parent}. Make it first: mkdir -p {path.parent}")
     if path.exists() and not force:
         raise LoopscopeError(f"{path} exists already. Add --force (force=True) to overwrite it, or give another file.")
+
+
+@contextlib.contextmanager
+def written(path: Path, force: bool) -> Iterator[BinaryIO]:
+    """Open a file beside `path` that takes its name when all is written; what was there stays until then."""
+    free(path, force)
     real = Path(os.path.realpath(path))
     try:
         handle, name = tempfile.mkstemp(prefix=f".{real.name[:100]}.", dir=real.parent)

@@ -137,5 +137,6 @@ def waited_for(calls: FitCalls) -> str:
     """Return what was waited for, in a sentence: the calls of the frameworks that the program imported."""
     if not calls.found:
         return f"It imported no framework that loopscope knows ({', '.join(sorted(calls.watched))})."
-    waited = [f"{root}'s {', '.join(names)}" for root, names in sorted(calls.found.items())]
+    own = {root: [name for name in names if "._" not in name] for root, names in calls.found.items()}
+    waited = [f"{root}'s {', '.join(dict.fromkeys(names))}" for root, names in sorted(own.items())]
     return f"Waited for {'; '.join(waited)}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 import types
 from collections.abc import Callable
@@ -45,11 +46,14 @@ class Session:
     _detach: dict[str, Callable[[], None]] = field(default_factory=dict)
     _subjects: dict[int, Subject] = field(default_factory=dict)
     _adapters: dict[str, Adapter] = field(default_factory=dict)
+    _folder: str = ""
+    _inode: tuple[int, int] = 0, 0
     _ended: bool = False
     _told: set[str] = field(default_factory=set)
 
     def start(self) -> Session:
         """Create the file and attach."""
+        self._folder = _here()
         adapter = None if self.obj is None else adapters.find(self.obj)
         if adapter is not None:
             if not records(adapter):
@@ -57,6 +61,7 @@ class Session:
             adapter.verify()
         header = {**facts(), **({} if adapter is None else {"versions": dict(adapter.versions())})}
         tape = Tape.create(ranked(self.path), header, force=self.force, limit=self.limit, on_stop=self._let_go)
+        self._inode = _inode(tape.path)
         self.recorder = Recorder(tape)
         try:
             if adapter is not None:
@@ -88,6 +93,33 @@ class Session:
         """The file that is written."""
         assert self.recorder is not None
         return self.recorder.tape.path
+
+    @property
+    def there(self) -> bool:
+        """Whether the file that is written still has its name: the program may have removed or replaced it."""
+        return self._inode != (0, 0) and _inode(self.file) == self._inode
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether it was said that something runs unrecorded."""
+        return bool(self._told)
+
+    @property
+    def name(self) -> str:
+        """The file as one would type it where the recording began: the program may have gone elsewhere since."""
+        return shown(self.file, self._folder)
+
+    def left_by(self, error: BaseException | None) -> Left | None:
+        """Return where `error` left a recorded run, None if it comes from elsewhere."""
+        left = None if self.recorder is None else self.recorder.left
+        if left is None or error is None or left.key != id(error) or left.exception != type(error).__name__:
+            return None
+        trace = error.__traceback__
+        while trace is not None:  # another exception may have got the address of one that was caught
+            if trace.tb_frame.f_code in WRAPPERS and trace.tb_frame.f_locals.get("self") is self._calls:
+                return left
+            trace = trace.tb_next
+        return None
 
     def stop(self) -> None:
         """Detach, and close the file; may be called twice, and in a forked child, where it does nothing."""
@@ -137,7 +169,7 @@ class Session:
             code = frame.f_code
             if code in dispatching and frame.f_locals.get(code.co_varnames[0]) is obj:
                 return True
-            if code in WRAPPERS and frame.f_locals.get("self_") is obj and "over" in frame.f_locals:
+            if code in WRAPPERS and _is_under_way(frame, self._calls, obj):
                 return False
             frame = frame.f_back
         return True
@@ -176,6 +208,12 @@ class Session:
         return self._subjects.get(id(obj))
 
 
+def _is_under_way(frame: types.FrameType, calls: FitCalls | None, obj: object) -> bool:
+    """Return whether a wrapper of `calls`, not one of another recording, has begun a run of `obj`."""
+    found = frame.f_locals
+    return found.get("self") is calls and found.get("self_") is obj and "over" in found
+
+
 def records(adapter: Adapter) -> bool:
     """Return whether an adapter can record; one of a third party may only describe."""
     return all(hasattr(adapter, name) for name in ("attach", "adopt", "calibrate", "facts", "verify", "versions"))
@@ -199,14 +237,14 @@ def ranked(path: str | os.PathLike[str]) -> Path:
     return given.with_name(f"{given.stem}.rank{int(rank)}{given.suffix}")
 
 
-def where(left: Left, file: Path) -> str:
+def where(left: Left, file: str) -> str:
     """Return the one line that says where an exception left a recorded run, and what to type next."""
     at = left.handler or (f"after {left.event}" if left.event else "outside of every event")
     counts = [f"{name} {n}" for name, n in (("epoch", left.epoch), ("batch", left.batch)) if n is not None]
     detail = ", ".join([*([f"event {left.event}"] if left.handler else []), *counts])
     return (
         f"loopscope: {left.exception} left {left.run} at {at}{f' ({detail})' if detail else ''}; "
-        f"the calls before it: loopscope report {shown(file)}"
+        f"the calls before it: loopscope report {file}"
     )
 
 
@@ -217,7 +255,22 @@ def tell(line: str) -> None:
         sys.stderr.flush()
 
 
-def shown(file: Path) -> str:
-    """Return the path as one would type it here."""
-    here = f"{os.getcwd()}{os.sep}"
-    return str(file).removeprefix(here)
+def shown(file: Path, folder: str | None = None) -> str:
+    """Return the path as one would type it in `folder`, or here."""
+    here = _here() if folder is None else folder
+    return shlex.quote(str(file).removeprefix(f"{here}{os.sep}")) if here else shlex.quote(str(file))
+
+
+def _inode(file: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""

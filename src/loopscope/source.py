@@ -69,9 +69,18 @@ def unwrap(function: object, through_wraps: bool = True) -> FunctionType | None:
     Without `through_wraps` it is the wrapper that a decorator made, which is what really runs.
     """
     for inner in _layers(function):
-        if isinstance(inner, FunctionType) and not (through_wraps and inner.__dict__.get("__wrapped__") is not None):
+        if isinstance(inner, FunctionType) and not _is_passed_over(inner, through_wraps):
             return inner
     return None
+
+
+STANDS_IN = "__loopscope_stands_in__"
+"""Set on a function of loopscope's that stands in for the one it wraps, to its own code: others copy attributes."""
+
+
+def _is_passed_over(function: FunctionType, through_wraps: bool) -> bool:
+    own = function.__dict__
+    return own.get("__wrapped__") is not None and (through_wraps or own.get(STANDS_IN) is function.__code__)
 
 
 def syntax(function: object, through_wraps: bool = True) -> Syntax | None:

@@ -1,4 +1,4 @@
-"""A placed recording as tracks of spans for a trace viewer: one track per learner and thread, scopes and steps included."""
+"""A placed recording as tracks of spans for a trace viewer: one per learner and thread, scopes and steps included."""
 
 from __future__ import annotations
 

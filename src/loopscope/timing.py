@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def reported(placed: Placed) -> Report:
     calls = sum(len(block.code) - len(block.events) for block in placed.blocks())
     return Report(
         path=recording.path,
-        state=recording.state,
+        state=_state(recording.state),
         wall=placed.end - placed.begin,
         header=_header(placed),
         tracks=tuple(tracks),
@@ -71,7 +71,7 @@ def head(placed: Placed) -> Report:
     recording = placed.recording
     return Report(
         path=recording.path,
-        state=recording.state,
+        state=_state(recording.state),
         wall=placed.end - placed.begin,
         header=_header(placed),
         tracks=(),
@@ -108,25 +108,30 @@ def _handlers(line: Line, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
         yield from _handlers(child, below)
 
 
+def _state(state: str) -> Literal["closed", "running", "killed"]:
+    return "running" if state == "running" else "killed" if state == "killed" else "closed"
+
+
 def _created(placed: Placed) -> int:
     """Return the events outside of every run that have a place there: the making of a learner."""
-    strays = [block for block in placed.blocks() if block.run is None and block.parent is None]
+    strays = [block for block in placed.blocks() if block.run is None]
     return sum(len(block.events) for block in strays) - sum(block.unexpected_count for block in strays)
 
 
 def _unplaced(placed: Placed) -> Iterable[Unplaced]:
     for _, blocks in placed.lanes:
-        for block in blocks:
-            if not block.unexpected:
-                continue
+        odd = [block for block in blocks if block.unexpected]
+        starts = np.sort(np.concatenate([block.start[block.events] for block in blocks])) if odd else None
+        for block in odd:
             where = positions(block, placed.recording.names)
-            before = sum(len(other.events) for other in blocks if other.row < block.row)
+            own = block.start[block.events]
             for one in block.unexpected:
-                yield Unplaced(before + one.position, one.message, where.at(one.position))
+                begin = own[one.position] if one.position < len(own) else block.until
+                yield Unplaced(int(np.searchsorted(starts, begin)), one.message, where.at(one.position))
 
 
 def _cost(placed: Placed, events: int, calls: int) -> Cost:
-    end = next((line for line in reversed(placed.recording.lines) if line.get("k") == "end"), {})
+    end: Mapping[str, Any] = next((line for line in reversed(placed.recording.lines) if line.get("k") == "end"), {})
     found: Any = end.get("cost")
     cost: Mapping[str, Any] = found if isinstance(found, dict) else {}
     known = {
@@ -356,7 +361,7 @@ class _Builder:
     def __init__(self, placed: Placed, blocks: Sequence[Block]) -> None:
         self.placed = placed
         self.names = placed.recording.names
-        self.strays: list[Timed] = []
+        self.strays = _Group(None, Places(), "events outside of every run", "")
         self.groups: dict[object, _Group] = {}
         homes: dict[int, _Group] = {}
         timed: dict[int, Timed] = {}
@@ -366,7 +371,8 @@ class _Builder:
             if block.parent is not None:
                 store = homes[id(block.parent)].inner.setdefault(self.owner(block), {})
             elif block.run is None:
-                self.strays.append(timed[id(block)])
+                homes[id(block)] = self.strays
+                self.strays.timed.append(timed[id(block)])
                 continue
             homes[id(block)] = self.group(store, block)
             homes[id(block)].timed.append(timed[id(block)])
@@ -398,9 +404,8 @@ class _Builder:
     def track(self, thread: str) -> Track:
         lines = [self.run(group) for group in self.groups.values()]
         wall = self.placed.end - self.placed.begin
-        if self.strays:
-            group = _Group(None, Places(), "events outside of every run", "", timed=self.strays)
-            lines.append(self.run(group, stray=True))
+        if self.strays.timed:
+            lines.append(self.run(self.strays, stray=True))
         rest = wall - sum(line.stats.total for line in lines)
         outside = Line("outside", "outside", Stats(1, rest, rest, rest, rest), rest, "outside")
         root = Line("thread", thread, Stats(1, wall, wall, wall, wall), children=(*lines, outside))
@@ -433,6 +438,7 @@ class _Rows:
         self.calls(nodes)
         self.steps: dict[tuple[tuple[int, ...], str], list[Any]] = {}
         self.leads: dict[tuple[tuple[int, ...], str], tuple[_Between, Event | None]] = {}
+        self.shown: set[tuple[tuple[int, ...], str]] = set()
         if not stray:
             self.between()
 
@@ -535,6 +541,7 @@ class _Rows:
         """Return the lines below a run: its scopes as they stand in the loop, and what has no place there."""
         lines = list(self.scope(self.group.loop.root, ())) if self.group.loop is not None else []
         lines += [self.event(node, None) for node in sorted(self.events) if node >= UNPLACED]
+        lines += [self.step_line(lies, key) for key, (lies, _) in self.leads.items() if key not in self.shown]
         lines += [self.builder.run(group) for group in self.group.inner.get(None, {}).values()]
         return tuple(lines)
 
@@ -564,10 +571,12 @@ class _Rows:
             yield from children
             return
         took = np.concatenate([one.entries(number) for one in self.group.timed])
-        total = sum(line.stats.total for line in children)
-        yield Line("scope", scope.name, replace(stats(took), total=total), children=children)
+        total, found = sum(line.stats.total for line in children), stats(took)
+        most = (min(one, total) for one in (found.p50, found.p99, found.max))  # what has no place stands elsewhere
+        yield Line("scope", scope.name, Stats(found.count, total, *most), children=children)
 
     def step_line(self, lies: _Between, key: tuple[tuple[int, ...], str]) -> Line:
+        self.shown.add(key)  # a line that stood nowhere would be missing in the sum
         figures = stats(np.concatenate(self.steps[key]))
         kind: LineKind = "framework" if lies.category == "framework" else "step"
         return Line(kind, lies.name, figures, figures.total, lies.category)

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from fastai.callback.core import Callback
+from fastai.callback.all import Callback
 from fastai.test_utils import synth_learner
 
 

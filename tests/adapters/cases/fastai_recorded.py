@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from fastai.callback.core import (
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
-from fastai.learner import Learner, Recorder
+from fastai.learner import Learner
 
 import loopscope
 from loopscope.parse import Call, Fired
@@ -93,7 +94,7 @@ def _told(placed: Placed, block: Block) -> list[Fired]:
             between.setdefault(child.gap, []).append(child)
     out: list[Fired] = []
     edges = [*block.events.tolist(), len(block.code)]
-    for number, (first, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (first, stop) in enumerate(itertools.pairwise(edges)):
         out += [one for child in between.get(number, ()) for one in _told(placed, child)]
         calls = []
         for row in range(first + 1, stop):
@@ -114,7 +115,9 @@ def plain(fired: Sequence[Fired]) -> list[Fired]:
 
 def sums(report: Report) -> list[str]:
     """What does not add up in a report; nothing if all is well."""
-    wrong = [f"thread {track.thread}: {track.sum} of {report.wall}" for track in report.tracks if track.sum != report.wall]
+    wrong = [
+        f"thread {track.thread}: {track.sum} of {report.wall}" for track in report.tracks if track.sum != report.wall
+    ]
     for track in report.tracks:
         if sum(category.total for category in track.categories) != report.wall:
             wrong.append(f"thread {track.thread}: categories")
@@ -207,8 +210,24 @@ def finds_first() -> Learner:
     return FindsFirst(base.dls, base.model, loss_func=base.loss_func, opt_func=base.opt_func)
 
 
-def add(learn: Learner, one: Callback) -> None:
-    learn.add_cb(one)
+class SwapsData(Callback):
+    """Progressive resizing, say: other data from the second epoch on, as its source shows."""
+
+    def __init__(self, other: DataLoaders) -> None:
+        self.other = other
+
+    def before_epoch(self):
+        if self.epoch == 1:
+            self.learn.dls = self.other
+
+
+class MoreEpochs(Callback):
+    def before_fit(self):
+        self.learn.n_epoch = 3
+
+
+def swaps_data_visibly() -> Learner:
+    return learner(SwapsData(learner(n_trn=5, n_val=4).dls))
 
 
 def swaps_data() -> Learner:
@@ -248,10 +267,6 @@ def without_length() -> Learner:
     learn.dls = DataLoaders(DataLoader(Stream(), bs=8, num_workers=0), valid)
     learn.remove_cb(ProgressCallback)
     return learn
-
-
-def no_n_iter(learn: Learner) -> None:
-    learn.fit(2)
 
 
 def twice(what: Callable[[Learner], Any]) -> Callable[[Learner], Any]:
@@ -313,7 +328,9 @@ NESTED = [
     Case("_do_epoch_train in after_train", does("after_train", lambda learn: learn._do_epoch_train()), fit2),
     Case(
         "a nested run that is cancelled",
-        lambda: learner(Does("after_train", lambda learn: learn.fit(1)), Sometimes("after_batch", CancelFitException, [4])),
+        lambda: learner(
+            Does("after_train", lambda learn: learn.fit(1)), Sometimes("after_batch", CancelFitException, [4])
+        ),
         fit2,
     ),
     Case(
@@ -344,22 +361,6 @@ def caught(call: Callable[..., Any], *args: Any) -> None:
         call(*args)
 
 
-SEVERAL = [
-    Case("several runs", learner, several),
-    Case("validate six times", learner, many_validations),
-    Case("a cancelled fit between others", learner, cancelled_and_on),
-    Case("a fit that fails between others", lambda: learner(Sometimes("after_step", ValueError, [1])),
-         lambda learn: (caught(learn.fit, 1), learn.fit(1))),
-    Case("tta", learner, lambda learn: learn.tta(n=2), raises="AttributeError"),
-    Case("validate on the training data", learner, lambda learn: learn.validate(ds_idx=0)),
-    Case("get_preds with losses and inputs", learner, lambda learn: learn.get_preds(with_loss=True, with_input=True)),
-    Case("get_preds within", learner, lambda learn: learn.get_preds(inner=True), raises="AttributeError"),
-    Case("no_bar", learner, lambda learn: no_bar(learn)),
-    Case("callbacks passed to fit", learner, lambda learn: learn.fit(1, cbs=[Marks(), cb.GradientClip()])),
-    Case("a callback added for a while", learner, lambda learn: added(learn)),
-]  # fmt: skip
-
-
 def no_bar(learn: Learner) -> None:
     with learn.no_bar():
         learn.fit(1)
@@ -372,38 +373,141 @@ def added(learn: Learner) -> None:
     learn.fit(1)
 
 
+SEVERAL = [
+    Case("several runs", learner, several),
+    Case("validate six times", learner, many_validations),
+    Case("a cancelled fit between others", learner, cancelled_and_on),
+    Case(
+        "a fit that fails between others",
+        lambda: learner(Sometimes("after_step", ValueError, [1])),
+        lambda learn: (caught(learn.fit, 1), learn.fit(1)),
+    ),
+    Case("tta", learner, lambda learn: learn.tta(n=2), raises="AttributeError"),
+    Case("validate on the training data", learner, lambda learn: learn.validate(ds_idx=0)),
+    Case("get_preds with losses and inputs", learner, lambda learn: learn.get_preds(with_loss=True, with_input=True)),
+    Case("get_preds within", learner, lambda learn: learn.get_preds(inner=True), raises="AttributeError"),
+    Case("no_bar", learner, no_bar),
+    Case("callbacks passed to fit", learner, lambda learn: learn.fit(1, cbs=[Marks(), cb.GradientClip()])),
+    Case("a callback added for a while", learner, added),
+]
+
+
 CANCELLED = [
-    Case("batches cancelled at random", lambda: learner(Sometimes("before_batch", CancelBatchException, [1, 3, 4, 7]), n_trn=5), fit2),
+    Case(
+        "batches cancelled at random",
+        lambda: learner(Sometimes("before_batch", CancelBatchException, [1, 3, 4, 7]), n_trn=5),
+        fit2,
+    ),
     Case("steps cancelled by accumulation", accumulates, fit2),
-    Case("epochs cancelled", lambda: learner(Sometimes("before_train", CancelEpochException, [1])), lambda learn: learn.fit(3)),
-    Case("training cancelled", lambda: learner(Sometimes("after_loss", CancelTrainException, [1, 9])), lambda learn: learn.fit(3)),
+    Case(
+        "epochs cancelled",
+        lambda: learner(Sometimes("before_train", CancelEpochException, [1])),
+        lambda learn: learn.fit(3),
+    ),
+    Case(
+        "training cancelled",
+        lambda: learner(Sometimes("after_loss", CancelTrainException, [1, 9])),
+        lambda learn: learn.fit(3),
+    ),
     Case("StopIteration now and then", lambda: learner(Sometimes("after_pred", StopIteration, [1, 4])), fit2),
-]  # fmt: skip
+]
 
 CHANGED = [
     Case("a callback added in before_train", does("before_train", lambda learn: learn.add_cb(Marks())), fit2),
     Case("a callback added in after_batch", does("after_batch", lambda learn: learn.add_cb(Marks()), 1), fit2),
-    Case("a callback added that comes before", does("before_batch", lambda learn: learn.add_cb(cb.GradientClip()), 1), fit2),
-    Case("a callback removed in after_batch", lambda: learner(Marks(), Does("after_batch", lambda learn: learn.remove_cb(Marks), 1)), fit2),
-    Case("added and removed again", lambda: learner(Does("before_batch", lambda learn: learn.add_cb(Marks()), 1), Does("after_batch", lambda learn: learn.remove_cb(Marks), 2)), fit2),
-    Case("removed and the same one put back", lambda: learner(marks := Marks(), Does("before_train", lambda learn: learn.remove_cb(marks)), Does("before_validate", lambda learn: learn.add_cb(marks))), fit2),
-    Case("re-ordered on the way", lambda: learner(marks := Marks(), Does("after_batch", lambda learn: setattr(marks, "order", 90), 1)), fit2),
-    Case("re-ordered between two of one order", lambda: learner(Marks(), Does("after_batch", lambda learn: learn.cbs.items.reverse(), 1)), fit2),
-    Case("switched off in a batch", lambda: learner(Marks(), Does("after_batch", set_attr("marks.run", False), 1)), fit2),
-    Case("switched off by before_fit", lambda: learner(Marks(), Does("before_fit", set_attr("marks.run", False))), fit2),
+    Case(
+        "a callback added that comes before",
+        does("before_batch", lambda learn: learn.add_cb(cb.GradientClip()), 1),
+        fit2,
+    ),
+    Case(
+        "a callback removed in after_batch",
+        lambda: learner(Marks(), Does("after_batch", lambda learn: learn.remove_cb(Marks), 1)),
+        fit2,
+    ),
+    Case(
+        "added and removed again",
+        lambda: learner(
+            Does("before_batch", lambda learn: learn.add_cb(Marks()), 1),
+            Does("after_batch", lambda learn: learn.remove_cb(Marks), 2),
+        ),
+        fit2,
+    ),
+    Case(
+        "removed and the same one put back",
+        lambda: learner(
+            marks := Marks(),
+            Does("before_train", lambda learn: learn.remove_cb(marks)),
+            Does("before_validate", lambda learn: learn.add_cb(marks)),
+        ),
+        fit2,
+    ),
+    Case(
+        "re-ordered on the way",
+        lambda: learner(marks := Marks(), Does("after_batch", lambda learn: setattr(marks, "order", 90), 1)),
+        fit2,
+    ),
+    Case(
+        "re-ordered between two of one order",
+        lambda: learner(Marks(), Does("after_batch", lambda learn: learn.cbs.items.reverse(), 1)),
+        fit2,
+    ),
+    Case(
+        "switched off in a batch", lambda: learner(Marks(), Does("after_batch", set_attr("marks.run", False), 1)), fit2
+    ),
+    Case(
+        "switched off by before_fit", lambda: learner(Marks(), Does("before_fit", set_attr("marks.run", False))), fit2
+    ),
     Case("Recorder switched off in a batch", does("before_batch", set_attr("recorder.run", False), 1), fit2),
     Case("ProgressCallback switched off in a batch", does("before_batch", set_attr("progress.run", False), 1), fit2),
-    Case("switched off and on again", lambda: learner(Marks(), Does("before_batch", set_attr("marks.run", False), 1), Does("before_validate", set_attr("marks.run", True))), fit2),
-    Case("run_valid switched off from outside", lambda: learner(Marks(), Does("before_train", set_attr("marks.run_valid", False))), fit2),
-    Case("run_train switched off from outside", lambda: learner(Marks(), Does("after_batch", set_attr("marks.run_train", False), 1)), fit2),
-    Case("more epochs", does("after_epoch", set_attr("n_epoch", 5)), fit2),
+    Case(
+        "switched off and on again",
+        lambda: learner(
+            Marks(),
+            Does("before_batch", set_attr("marks.run", False), 1),
+            Does("before_validate", set_attr("marks.run", True)),
+        ),
+        fit2,
+    ),
+    Case(
+        "run_valid switched off from outside",
+        lambda: learner(Marks(), Does("before_train", set_attr("marks.run_valid", False))),
+        fit2,
+    ),
+    Case(
+        "run_train switched off from outside",
+        lambda: learner(Marks(), Does("after_batch", set_attr("marks.run_train", False), 1)),
+        fit2,
+    ),
+    Case("more epochs in before_fit", does("before_fit", set_attr("n_epoch", 3)), fit2),
+    Case("no epoch at all", does("before_fit", set_attr("n_epoch", 0)), fit2),
+    Case("more epochs in before_fit, as its source shows", lambda: learner(MoreEpochs()), fit2),
+    Case("other data, as the source shows", swaps_data_visibly, fit2),
+    Case("more epochs when it is too late", does("after_epoch", set_attr("n_epoch", 5)), fit2),
     Case("other data in before_epoch", swaps_data, fit2),
-    Case("another loader in before_train", does("before_train", lambda learn: setattr(learn, "dl", learn.dls[1])), fit2),
-    Case("a shorter loader in before_train", lambda: learner(Does("before_train", lambda learn: setattr(learn, "dl", learn.dls[1]), None), n_trn=70, n_val=3), fit2),
+    Case(
+        "another loader in before_train", does("before_train", lambda learn: setattr(learn, "dl", learn.dls[1])), fit2
+    ),
+    Case(
+        "a shorter loader in before_train",
+        lambda: learner(
+            Does("before_train", lambda learn: setattr(learn, "dl", learn.dls[1]), None), n_trn=70, n_val=3
+        ),
+        fit2,
+    ),
     Case("no validation data", without_validation, fit2, raises="IndexError"),
     Case("no length", without_length, fit2, raises="TypeError"),
-    Case("a model whose attribute shadows an event", lambda: learner(Does("after_train", validates), model=Shadowed()), fit2),
-    Case("training flag set by a handler", does("after_pred", set_attr("training", False), 1), fit2, raises="AttributeError"),
-]  # fmt: skip
+    Case(
+        "a model whose attribute shadows an event",
+        lambda: learner(Does("after_train", validates), model=Shadowed()),
+        fit2,
+    ),
+    Case(
+        "training flag set by a handler",
+        does("after_pred", set_attr("training", False), 1),
+        fit2,
+        raises="AttributeError",
+    ),
+]
 
 CASES = [*NESTED, *SEVERAL, *CANCELLED, *CHANGED]

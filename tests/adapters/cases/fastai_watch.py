@@ -63,6 +63,7 @@ class Watch:
         self.calls: list[OpenCall] = []
         self.codes: list[tuple[str, str, CodeType | None]] = []
         self.ids: dict[int, str] = {}
+        self.met: list[Any] = []  # keeps those alive whose identity is a key of `ids`
 
     def nested(self, call: Call) -> Loop:
         return self.loops[call.run or ""]
@@ -140,4 +141,5 @@ class Watch:
         if id(callback) not in self.ids:
             number = next(n for n, one in enumerate(self.learn.cbs, 1) if one is callback)
             self.ids[id(callback)] = f"{type(callback).__name__}#{number}"
+            self.met.append(callback)
         return self.ids[id(callback)]

@@ -22,7 +22,7 @@ from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner, SkipToEpoch
 
 from loopscope import collector
-from loopscope.adapters.fastai.binding import LAST, SKIPPED, Member, bind
+from loopscope.adapters.fastai.binding import LAST, SKIPPED, Member, bind, changed
 from loopscope.adapters.fastai.calibrate import calibrate
 from loopscope.adapters.fastai.dialect import FINDING, FastaiDialect
 from loopscope.adapters.fastai.dispatch import attach
@@ -146,6 +146,8 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
     )
     events = dict.fromkeys([*_events, *fired(root)])
     binding = bind(obj, members, events)
+    inside = dict.fromkeys(fired(root))
+    root = _opened(root, {name for event in inside for one in binding.at(event) for name in changed(one)})
     return Loop(
         framework="fastai",
         subject=type(obj).__name__,
@@ -310,6 +312,26 @@ def _last_batches(node: Node, last: int) -> Node:
             for part in node.body
         ),
     )
+
+
+COUNTED = {"learn.dls": ("batch", "len(dl)"), "learn.dl": ("batch", "len(dl)"), "learn.n_epoch": ("epoch", "n_epoch")}
+"""What a handler may change on the way -> the scopes that are then repeated as often as only the run knows."""
+
+
+def _opened(scope: Scope, names: set[str]) -> Scope:
+    """Return `scope` with the repetitions left open that depend on what handlers change, by the names in `COUNTED`."""
+    labels = dict(COUNTED[name] for name in names if name in COUNTED)
+    return _open(scope, labels) if labels else scope
+
+
+def _open(scope: Scope, labels: Mapping[str, str]) -> Scope:
+    before, body = (
+        tuple(_open(node, labels) if isinstance(node, Scope) else node for node in nodes)
+        for nodes in (scope.before, scope.body)
+    )
+    counted = scope.name in labels and not scope.last_sets and scope.repeat.most is not None
+    repeat = Repeat(0, None, labels[scope.name]) if counted else scope.repeat
+    return replace(scope, before=before, body=body, repeat=repeat)
 
 
 def _split_skipped(nodes: tuple[Node, ...], members: list[Member], added: list[Value]) -> tuple[Node, ...]:

@@ -220,6 +220,12 @@ CHANGING = "changes the loop while it runs"
 """How the note begins of a handler that adds or removes callbacks, switches others off, or swaps the data."""
 
 
+def changed(handler: Handler) -> list[str]:
+    """Return what of the loop a handler changes while it runs, as its note says: `["learn.dls"]`."""
+    notes = [fact.text for fact in handler.facts if fact.kind == "note" and fact.text.startswith(CHANGING)]
+    return [name for note in notes for name in note.removeprefix(f"{CHANGING}: ").split(", ")]
+
+
 def _changes_loop(item: Effect) -> bool:
     if item.kind == "calls":
         return item.on == "learner" and item.target.startswith(("learn.add_cb", "learn.remove"))

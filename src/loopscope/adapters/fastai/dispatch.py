@@ -16,7 +16,7 @@ from fastai.learner import Learner
 from loopscope.adapters.fastai.own import OwnDispatch
 from loopscope.adapters.fastai.shape import verify
 from loopscope.adapters.fastai.transplant import CODES, STOCK, recorded
-from loopscope.adapters.fastai.watching import ADOPTERS, WATCHED, Watched
+from loopscope.adapters.fastai.watching import ADOPTERS, ALL, OWN, WATCHED, Watched
 
 
 def attach(obj: Any, sink: Any) -> Callable[[], None]:
@@ -28,13 +28,13 @@ def attach(obj: Any, sink: Any) -> Callable[[], None]:
     if obj is not None:
         return _watch(obj, sink(obj))
     mine: list[Callable[[], None]] = []
+    ours: set[Watched] = set()
 
-    def adopter(learn: Any) -> Watched | None:
-        subject = sink(learn)
-        if subject is None:
-            return None
-        mine.append(_watch(learn, subject))
-        return WATCHED[id(learn)]
+    def adopter(learn: Any) -> None:
+        if ours.isdisjoint(ALL.get(id(learn), ())):
+            subject = sink(learn)
+            mine.append(_watch(learn, subject))
+            ours.add(subject.watched)
 
     ADOPTERS.append(adopter)
     _install()
@@ -54,8 +54,7 @@ def _watch(learn: Any, subject: Any) -> Callable[[], None]:
     watched = Watched(learn, subject)
     subject.watched = watched
     key = id(learn)
-    first = WATCHED.get(key)
-    _share(key, (*(first.all if first else ()), watched))
+    _share(key, (*ALL.get(key, ()), watched))
     gone = weakref.finalize(learn, _drop, key, watched)
     gone.atexit = False
     own = OwnDispatch.of(type(learn), CODES)
@@ -71,28 +70,30 @@ def _watch(learn: Any, subject: Any) -> Callable[[], None]:
 
 
 def _drop(key: int, watched: Watched) -> None:
-    watched.live = False
-    first = WATCHED.get(key)
-    if first is not None:
-        _share(key, tuple(one for one in first.all if one is not watched))
+    _share(key, tuple(one for one in ALL.get(key, ()) if one is not watched))
 
 
 def _share(key: int, several: tuple[Watched, ...]) -> None:
     for one in several:
         one.all = several
-    if several:
-        WATCHED[key] = several[0]
-    else:
+    if not several:
+        ALL.pop(key, None)
         WATCHED.pop(key, None)
+        return
+    ALL[key] = several
+    if key not in OWN:  # its dispatch does so itself, at the end of the event
+        WATCHED[key] = several[0]
 
 
 def _install() -> None:
     """Put the form in place that the recordings of now need: none, that for one, or that for several of a learner."""
-    if not WATCHED and not ADOPTERS:
+    if not ALL and not ADOPTERS:
         wanted_now = STOCK
-    elif any(len(one.all) > 1 for one in WATCHED.values()):
+    elif any(len(several) > 1 for several in ALL.values()):
         wanted_now = recorded("many")
     else:
         wanted_now = recorded("one")
-    if vars(Learner)["_call_one"] is not wanted_now:
+    now = vars(Learner)["_call_one"]
+    ours = now is STOCK or getattr(now, "__code__", None) in CODES
+    if ours and now is not wanted_now:  # what somebody else has put there meanwhile is left alone
         Learner._call_one = wanted_now

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from loopscope.adapters.fastai.asking import ask
 from loopscope.adapters.fastai.watching import (
     ABSENT,
     CALL,
+    CALLS,
     INNER,
     WATCHED,
     Callback,
@@ -76,11 +78,17 @@ def one(self: Any, event_name: Any) -> None:
         for cb in ordered:
             kind = type(cb)
             if kind not in plain or cb.learn is not self:
-                its = wanted(cb, event_name) or watched.skips(cb)
+                if kind.__call__ in CALLS:
+                    ask((watched,), cb, event_name)
+                    continue
+                its = True
             elif getattr(kind, event_name, ABSENT) is ABSENT and event_name not in cb.__dict__:
                 if shadowed is None:
                     shadowed = shadows(self, event_name)
-                its = shadowed and wanted(cb, event_name)
+                if shadowed:
+                    ask((watched,), cb, event_name)
+                    continue
+                its = False
             elif always:
                 its = cb.run or watched.skips(cb)
             elif "training" in cb.__dict__:
@@ -132,11 +140,8 @@ def many(self: Any, event_name: Any) -> None:
         for one in several:
             rebound(one, self, ordered)
         for cb in ordered:
-            if not wanted(cb, event_name):
-                for one in several:
-                    one.skips(cb)
-                if event_name == "after_fit":
-                    cb(event_name)
+            if type(cb).__call__ in CALLS:
+                ask(several, cb, event_name)
                 continue
             its = [begin(one, one.handlers[event_name].get(id(cb)) or one.handler(cb, event_name)) for one in several]
             try:

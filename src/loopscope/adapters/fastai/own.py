@@ -14,7 +14,9 @@ from typing import Any
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
+from loopscope.adapters.fastai.asking import ask
 from loopscope.adapters.fastai.watching import (
+    ALL,
     CALL,
     CALLS,
     OWN,
@@ -26,7 +28,6 @@ from loopscope.adapters.fastai.watching import (
     failed,
     finish,
     rebound,
-    wanted,
 )
 
 
@@ -72,22 +73,23 @@ def _around(before: Callable[..., Any]) -> Any:
     @functools.wraps(before)
     def dispatch(self: Any, event_name: Any, *args: Any, **kwargs: Any) -> Any:
         outer = OWN.get(id(self))
-        watched = outer.watched if outer else WATCHED.get(id(self)) or adopt(self)
+        if outer is None and id(self) not in ALL:
+            adopt(self)
+        several = ALL.get(id(self), ())
         inside = outer is not None and outer.event == event_name and not outer.in_handler
-        if watched is None or inside or not isinstance(event_name, str):
+        if not several or inside or not isinstance(event_name, str):
             return before(self, event_name, *args, **kwargs)
-        return _recorded(watched, outer, self, event_name, functools.partial(before, self, event_name, *args, **kwargs))
+        return _recorded(several, outer, self, event_name, functools.partial(before, self, event_name, *args, **kwargs))
 
     return dispatch
 
 
-def _recorded(watched: Watched, outer: Any, learn: Any, event: str, call: Callable[[], Any]) -> Any:
-    several = watched.all
+def _recorded(several: tuple[Watched, ...], outer: Any, learn: Any, event: str, call: Callable[[], Any]) -> Any:
     ordered = list(learn.cbs.sorted("order"))
     opened = [begin(one, one.events[event]) for one in several]
     for one in several:
         rebound(one, learn, ordered)
-    OWN[id(learn)] = Dispatching(watched, event)
+    OWN[id(learn)] = Dispatching(several, event)
     WATCHED.pop(id(learn), None)
     try:
         done = call()
@@ -98,8 +100,8 @@ def _recorded(watched: Watched, outer: Any, learn: Any, event: str, call: Callab
     finally:
         if outer is None:
             del OWN[id(learn)]
-            if watched.live:
-                WATCHED[id(learn)] = watched
+            if id(learn) in ALL:  # as it is now: recordings may have begun and ended meanwhile
+                WATCHED[id(learn)] = ALL[id(learn)][0]
         else:
             OWN[id(learn)] = outer
     finish(opened)
@@ -110,21 +112,13 @@ def _callback_call() -> Any:
     @functools.wraps(CALL)
     def __call__(self: Any, event_name: Any) -> Any:  # noqa: N807
         here = OWN.get(id(self.learn)) if OWN else None
-        if here is None or not wanted(self, event_name):
+        if here is None:
             return CALL(self, event_name)
-        several = here.watched.all
-        its = [begin(one, one.handlers[event_name].get(id(self)) or one.handler(self, event_name)) for one in several]
         before, here.in_handler = here.in_handler, True
         try:
-            done = CALL(self, event_name)
-        except BaseException as error:
-            for one, (rows, at) in zip(several, its, strict=True):
-                failed(one, rows, at, error, event_name, self)
-            raise
+            return ask(here.several, self, event_name)
         finally:
             here.in_handler = before
-        finish(its)
-        return done
 
     CALLS.add(__call__)
     return __call__

@@ -12,8 +12,10 @@ from fastai.learner import Learner
 from fastcore.basics import GetAttr
 from fastcore.foundation import L
 
+from loopscope.adapters.fastai.asking import telling
 from loopscope.adapters.fastai.binding import static
-from loopscope.adapters.fastai.transplant import CODES, STOCK, parts, unknown
+from loopscope.adapters.fastai.transplant import CODES, STOCK, parts
+from loopscope.adapters.fastai.trees import unknown
 from loopscope.adapters.fastai.watching import CALLS, INNER, wanted
 
 
@@ -30,6 +32,7 @@ def verify() -> None:
 @functools.cache
 def _verified() -> None:
     parts(STOCK)
+    telling()
     _probe_callback()
     _probe_dispatch()
 

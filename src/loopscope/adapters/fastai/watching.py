@@ -23,6 +23,7 @@ from loopscope.model import Binding, Flags
 
 __all__ = [
     "ABSENT",
+    "ALL",
     "CALL",
     "CALLS",
     "INNER",
@@ -58,6 +59,9 @@ in_order = attrgetter("order")
 WATCHED: dict[int, Watched] = {}
 """id of a learner -> its first recording; the others hang on that one (`Watched.all`)."""
 
+ALL: dict[int, tuple[Watched, ...]] = {}
+"""id of a learner -> all its recordings, those included that begin or end while its own dispatch is at an event."""
+
 OWN: dict[int, Dispatching] = {}
 """id of a learner -> the event that its own dispatch is at, meanwhile it is not in `WATCHED`."""
 
@@ -78,7 +82,7 @@ def adopt(learn: Any) -> Watched | None:
 class Dispatching:
     """An event of a learner with its own dispatch: `in_handler` while one of its handlers runs."""
 
-    watched: Watched
+    several: tuple[Watched, ...]
     event: str
     in_handler: bool = False
 
@@ -112,7 +116,7 @@ class Watched:
     """
 
     __slots__ = (
-        *("all", "cbs", "changes", "events", "handlers", "known", "labels", "lane", "lanes", "live", "phases", "plain"),
+        *("all", "cbs", "changes", "events", "handlers", "known", "labels", "lane", "lanes", "phases", "plain"),
         *("ref", "sink", "switches"),
     )
 
@@ -122,7 +126,6 @@ class Watched:
         self.lanes = sink.lanes
         self.lane = sink.lane
         self.all: tuple[Watched, ...] = (self,)
-        self.live = True
         self.events = _Events(sink.event)
         self.forget()
 
@@ -193,7 +196,9 @@ class Watched:
 
     def members(self, learn: Any) -> dict[str, Any]:
         """Return the callbacks of the last event that a map would name, by their ids, in calling order."""
-        return {self.label(cb, learn): cb for cb in self.known if _handles(cb)}
+        named = set(self.sink.callbacks())
+        labels = ((self.label(cb, learn), cb) for cb in self.known)
+        return {label: cb for label, cb in labels if label in named or _handles(cb)}
 
     def where(self) -> tuple[int | None, int | None]:
         """Return the epoch and the batch that the learner says it is in, from 0."""
@@ -230,11 +235,19 @@ def rebound(watched: Watched, learn: Any, ordered: Iterable[Any]) -> None:
 
 
 def _switches(cb: Any) -> tuple[bool, ...] | None:
-    """Return `run`, `run_train` and `run_valid`, None where they cannot be read."""
+    """Return `run`, `run_train` and `run_valid`, None where they cannot be read without running a user's code."""
+    if not _switched_plainly(type(cb)):
+        return None
     try:
         return bool(cb.run), bool(cb.run_train), bool(cb.run_valid)
-    except Exception:  # a user's property, a tensor of several values: fastai's own call fails on it, which is its place
+    except Exception:  # a tensor of several values: fastai's own call fails on it, too
         return None
+
+
+def _switched_plainly(kind: type) -> bool:
+    return static(kind, "__getattribute__") is object.__getattribute__ and not any(
+        hasattr(static(kind, name, None), "__get__") for name in ("run", "run_train", "run_valid")
+    )
 
 
 def _handles(cb: Any) -> bool:
@@ -336,8 +349,9 @@ def finish(opened: Iterable[tuple[Any, int]]) -> None:
 def failed(watched: Watched, rows: Any, at: int, error: BaseException, event: str, cb: Any) -> None:
     """Write the end stamp of a row that was left by an exception, and the exception's class."""
     now = clock()
-    number = watched.sink.outcome(error, event, "" if cb is None else f"{type(cb).__name__}.{event}")
     try:
+        start = rows[at + 1]
+        number = watched.sink.outcome(error, event, "" if cb is None else f"{type(cb).__name__}.{event}", start)
         rows[at] = (rows[at] & 0xFFFFFFFF) | number << 32
         rows[at + 2] = now
     except ValueError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,8 +22,8 @@ WAITS = (
     "others have started"
 )
 
-ENDS = {"raised": "raised", "cancelled": "was cancelled", "interrupted": "was interrupted", "killed": "was killed"}
-"""Ends of a run that ask for the calls before them."""
+ENDS = {"raised": "raised", "interrupted": "was interrupted", "killed": "was killed"}
+"""Ends of a run that ask for the calls before them; a cancelled one is as it should be (lr_find ends so)."""
 
 
 def summary(report: Report, track: Track) -> Iterator[tuple[Category, float | None]]:
@@ -45,12 +47,24 @@ def origin(report: Report) -> str:
     """Return what was recorded, as far as the file's header says so: command, host, pid, rank, versions."""
     header = report.header
     command = header.get("command", "")
-    parts = [plain(" ".join(map(str, command)) if isinstance(command, (list, tuple)) else str(command))]
+    typed = _typed(list(map(str, command))) if isinstance(command, (list, tuple)) else str(command)
+    parts = [plain(typed)]
     parts += [f"{key} {plain(str(header[key]))}" for key in ("host", "pid", "rank") if header.get(key) is not None]
     versions = header.get("versions")
     if isinstance(versions, Mapping):
         parts += [plain(f"{name} {version}") for name, version in versions.items()]
     return ", ".join(filter(None, parts))
+
+
+def _typed(command: list[str]) -> str:
+    """Return a command line as one would type it: `loopscope run train.py`, not `/venv/bin/python /venv/bin/loops…`."""
+    if not command:
+        return ""
+    folder, python = os.path.split(command[0])
+    words = [python, *command[1:]]
+    if folder and len(words) > 1 and os.path.dirname(words[1]) == folder:  # a command that pip put beside python
+        words = [os.path.basename(words[1]), *words[2:]]
+    return shlex.join(words)
 
 
 def position(at: At) -> str:
@@ -76,19 +90,49 @@ def now(report: Report) -> Iterator[str]:
         if sentence not in told:
             told.add(sentence)
             yield sentence
+    if report.state == "running" and not told:
+        over = max((ending.start + ending.wall for ending in report.endings), default=None)
+        since = "" if over is None else f"; the last one ended {say.duration(max(report.wall - over, 0))} ago"
+        yield f"running now: no recorded run is under way{since}"
 
 
 def _open_now(report: Report, ending: Ending, inner: Spoken | None) -> str:
     running = ending.how == "running"
     where = position(inner.at if inner and inner.at != At() else ending.at) or plain(ending.run)
     if inner is None:
-        what = "no event is open, the framework itself is at work" if running else "no event was open"
-        return f"{'running now' if running else 'killed'}: {what} ({where})"
+        return _between_now(report, ending, where)
     since = say.duration(say.open_for(report, inner))
     if running:
         return f"running now: {call(inner)}, open for {since} ({where})"
     least = f", for at least {since}" if say.open_for(report, inner) else ""
     return f"killed: {call(inner)} was open when the process died{least} ({where})"
+
+
+def _between_now(report: Report, ending: Ending, where: str) -> str:
+    running = ending.how == "running"
+    begin = "running now: between events" if running else "killed: no event was open"
+    last = next((one for one in reversed(ending.before) if not one.handler and one.duration is not None), None)
+    if last is None or last.duration is None:
+        return f"{begin} ({where})"
+    follows = next(_following(report, ending.run, last.event), "")
+    ended = f"after {plain(last.event)} of {where}"
+    if running:
+        since = say.duration(max(report.wall - last.start - last.duration, 0))
+        return f"{begin}, {since} {ended}" + (f"; what follows there is {follows}" if follows else "")
+    return f"{begin}, the last was {ended.removeprefix('after ')}" + (f"; what follows is {follows}" if follows else "")
+
+
+def _following(report: Report, run: str, event: str) -> Iterator[str]:
+    """Yield the step that the loop takes behind an event, where that was seen: `forward` behind `before_batch`."""
+    runs = [line for track in report.tracks for _, line in track.root.walk() if line.kind == "run" and line.name == run]
+    for scope in (line for one in runs for _, line in one.walk()):
+        for at, child in enumerate(scope.children):
+            if child.kind == "event" and child.name == event:
+                behind = [one for one in scope.children[at + 1 :] if one.kind not in ("framework", "outside")]
+                round_again = scope.children if scope.stats.count > 1 and not behind else ()
+                step = next(iter([*behind, *round_again]), None)
+                if step is not None and step.kind == "step":
+                    yield plain(step.name)
 
 
 # -- how it ended ------------------------------------------------------------------------------------------------------
@@ -116,23 +160,26 @@ def _alike(ending: Ending) -> tuple[str, str, str, bool]:
 
 
 def ended(ending: Ending) -> str:
-    """Return how one run ended: `learn.fit(2) raised ValueError: no in Bad.after_pred, epoch 1, after 3.10 s`."""
+    """Return how one run ended: `learn.fit(2) raised ValueError in Bad.after_pred, epoch 1, after 3.10 s: no`."""
     after = say.duration(ending.wall)
+    told = (ending.exception, ending.at.handler) if ending.how == "cancelled" else None
+    caught = {key: count - (key == told) for key, count in ending.cancels.items()}
     cancels = "".join(
         f"; {plain(exception)} of {plain(handler)} caught {say.counted(count, 'time')}"
-        for (exception, handler), count in ending.cancels.items()
+        for (exception, handler), count in caught.items()
+        if count
     )
-    return f"{plain(ending.run)} {_how(ending, after)}{cancels}"
+    message = plain(ending.message)
+    return f"{plain(ending.run)} {_how(ending, after)}{f': {message}' if message else ''}{cancels}"
 
 
 def _how(ending: Ending, after: str) -> str:
     exception = plain(ending.exception)
-    spoken = exception + (f": {plain(ending.message)}" if ending.message else "")
     where, inside = _where(ending.at), _inside(ending.at)
     if ending.how == "raised":
-        return f"raised {spoken}{f' in {where}' if where else ''}, after {after}"
+        return f"raised {exception}{f' in {where}' if where else ''}, after {after}"
     if ending.how == "interrupted":
-        return f"interrupted{f' by {spoken}' if spoken else ''}{f' in {where}' if where else ''}, after {after}"
+        return f"interrupted{f' by {exception}' if exception else ''}{f' in {where}' if where else ''}, after {after}"
     if ending.how == "cancelled":
         by = plain(ending.at.handler or ending.at.event) or "an exception"
         kind = f" ({exception})" if exception else ""
@@ -202,11 +249,18 @@ def adds_up(report: Report, track: Track) -> str:
 # -- what it cost ------------------------------------------------------------------------------------------------------
 
 
+_UNKNOWN = {
+    "closed": ", recording stopped before it was calibrated",
+    "running": " yet, it is calibrated when recording ends",
+    "killed": ", the process ended before it was calibrated",
+}
+
+
 def cost(report: Report) -> Iterator[str]:
     """Yield what recording cost, of the time above, and what it is made of."""
     cost = report.cost
     if cost.stamps is None:
-        yield "of which recording: not known, the process ended before it was calibrated"
+        yield f"of which recording: not known{_UNKNOWN.get(report.state, '')}"
     else:
         part = say.percent(say.share(cost.stamps, say.inside(report)))
         made = f"{say.counted(cost.events, 'event')} × {say.duration(cost.per_event)}"

@@ -1,0 +1,44 @@
+"""Every figure of recording in one table: runs the benchmarks beside it, one after the other, and joins their results.
+
+Each question has a file and a process of its own; its raw numbers are in `results/recording-*.json`, the table with the
+targets in `results/recording.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from measure import RESULTS, Figure, keep, table
+from part import options
+
+PARTS = ("fit", "dispatch", "files", "kills")
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--keep", help="folder where long recordings stay for the next time")
+    given = parser.parse_args()
+    folder = given.out or RESULTS
+    for name in PARTS:
+        more = ["--quick"] * given.quick + ["--out", str(folder)]
+        if name == "files" and given.keep:
+            more += ["--keep", given.keep]
+        subprocess.run([sys.executable, Path(__file__).with_name(f"recording_{name}.py"), *more], check=True)
+    figures = [figure for name in PARTS for figure in joined(folder / f"recording-{name}.json")]
+    table("recording", figures)
+    keep("recording", figures, {"quick": given.quick, "parts": list(PARTS)}, folder)
+    missed = [figure.what.strip() for figure in figures if figure.verdict == "MISSED"]
+    print(f"\n{len(missed)} targets missed{': ' if missed else ''}{'; '.join(missed)}")
+
+
+def joined(path: Path) -> list[Figure]:
+    """Return the figures of one part as they were written."""
+    rows = json.loads(path.read_text())["rows"]
+    return [Figure(**{key: value for key, value in row.items() if key != "verdict"}) for row in rows]
+
+
+if __name__ == "__main__":
+    main()
