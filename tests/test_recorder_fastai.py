@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -29,7 +30,7 @@ from loopscope.recording import BadPath, BusyRecording, read
 from loopscope.session import Session
 from tests.adapters.cases.fastai import At, Shadowed, Silent, learner, off, override
 from tests.test_cli import ENVIRONMENT, SCRIPTS
-from tests.test_recorder_unchanged_fastai import Witness
+from tests.test_recorder_unchanged_fastai import Witness, seed
 
 Told = list[tuple[str, str]]
 """(event, "") for an event, (event, "Recorder#2") for a call of a handler, in the order in which they began."""
@@ -145,6 +146,25 @@ class FiresMore(Callback):
         pass
 
 
+class ByChance(EveryBatch):
+    """Takes part by chance, as a property decides."""
+
+    @property
+    def run(self):
+        return random.random() < 0.5
+
+    @run.setter
+    def run(self, value):
+        pass
+
+
+class LooksUp(Callback):
+    """Makes a handler when it is asked for one."""
+
+    def __getattr__(self, name):
+        return (lambda: None) if name == "after_pred" else super().__getattr__(name)
+
+
 class Throws(Callback):
     """Cancels every second batch."""
 
@@ -168,6 +188,9 @@ RUNS: dict[str, Callable[[], Learner]] = {
     "own _call_one, an event inside": override(OwnCallOne, FiresMore()),
     "own _call_one, a run inside": override(OwnCallOne, Nested()),
     "own _call_one, cancelled batches": override(OwnCallOne, Throws()),
+    "flags and handlers that code decides about": lambda: learner(ByChance(), LooksUp()),
+    "the same with own _call_one": override(OwnCallOne, ByChance(), LooksUp()),
+    "own _call_one, own __call__": override(OwnCallOne, Silent(), ByItself()),
     "switched off": lambda: off(learner(EveryBatch()), EveryBatch),
 }
 
@@ -176,10 +199,12 @@ RUNS: dict[str, Callable[[], Learner]] = {
 @pytest.mark.parametrize("how", ["record", "run", "twice"])
 def test_what_is_recorded_is_what_was_called(name, how, tmp_path):
     """Events and handler calls in the file are, one for one and in order, those that an independent witness saw."""
+    seed()
     learn = RUNS[name]()
     watch = Witness(learn)
     with watch():
         learn.fit(2)
+    seed()
     learn = RUNS[name]()
     with attached(how, learn, tmp_path):
         learn.fit(2)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+import re
 import shutil
 import time
 import tracemalloc
@@ -120,11 +121,11 @@ def test_options_of_the_report() -> None:
     for options, message in (
         ({"format": "yaml"}, "unknown format 'yaml'"),
         ({"sort": "size"}, "unknown order 'size'"),
-        ({"depth": -1}, "depth=-1"),
-        ({"top": -1}, "top=-1"),
-        ({"depth": "x"}, "depth='x'"),
+        ({"depth": -1}, "depth -1 is less than 0. Give a number from 0, or leave it out."),
+        ({"top": -1}, "top -1 is less than 0. Give a number from 0, or leave it out."),
+        ({"depth": "x"}, "depth 'x' is no number. Give a number from 0, or leave it out."),
     ):
-        with pytest.raises(LoopscopeError, match=message.replace("(", r"\(")):
+        with pytest.raises(LoopscopeError, match=re.escape(message)):
             recording.render(**options)  # type: ignore[arg-type]
 
 
@@ -170,7 +171,10 @@ def test_record_and_its_misuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert str(recording).startswith("run.loop: closed, ")
     with pytest.raises(LoopscopeError, match="is recorded already"):
         recording.__enter__()
-    with pytest.raises(LoopscopeError, match="run.loop exists already. Add --force"), loopscope.record(learn, "run.loop"):
+    with (
+        pytest.raises(LoopscopeError, match=r"run\.loop exists already\. Add --force"),
+        loopscope.record(learn, "run.loop"),
+    ):
         pass
     with loopscope.record(learn, "run.loop", force=True), learn.no_bar(), learn.no_logging():
         learn.fit(1)
@@ -248,8 +252,8 @@ class Slow:
 
 
 def small() -> list[bytes]:
-    """The samples, the short one more often: what can go wrong does not need many rows."""
-    return [FILES[name].read_bytes() for name in ("closed", "killed", "raised", "raised", "raised", "killed")]
+    """The samples, the short ones more often: what can go wrong does not need many rows."""
+    return [FILES[name].read_bytes() for name in ("closed", *["killed"] * 3, *["raised"] * 5)]
 
 
 @pytest.mark.slow
@@ -258,9 +262,9 @@ def test_ten_thousand_damaged_recordings() -> None:
     samples, outcomes, slow = small(), Counter[str](), Slow()
     for number in range(10_000):
         with slow.one(number):
-            outcomes[outcome(mutated(number, samples), every_format=number % 50 == 0)] += 1
+            outcomes[outcome(mutated(number, samples), every_format=number % 100 == 0)] += 1
     assert sum(outcomes.values()) == 10_000
-    assert min(outcomes.values()) > 300, outcomes
+    assert min(outcomes.values()) > 100, outcomes
     assert set(outcomes) == {"refused", "lacks", "unexpected", "whole"}
     assert slow.most < 10, slow.number  # a hang, not a slow machine
 
@@ -281,7 +285,7 @@ def test_memory_is_bounded() -> None:
     samples = small()
     tracemalloc.start()
     try:
-        for number in range(0, 10_000, 100):
+        for number in range(0, 10_000, 200):
             outcome(mutated(number, samples), every_format=True)
         assert tracemalloc.get_traced_memory()[1] < MOST
     finally:
@@ -300,6 +304,12 @@ def test_the_check_can_fail() -> None:
         check(replace(report, unexpected_count=1))
 
 
+def newer(data: bytes) -> bytes:
+    head = Head.unpack(data[:32])
+    assert head is not None
+    return head._replace(major=9, minor=0).pack() + data[32:]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -308,7 +318,7 @@ def test_the_check_can_fail() -> None:
         (lambda data: b"PK\3\4" + data, "x.loop is no recording of loopscope (it looks like a zip archive). Give a "),
         (lambda data: b"GIF89a" + data, "x.loop is no recording of loopscope. Give a recording, as `loopscope run` "),
         (lambda data: data[:9] + b"?" + data[10:], "x.loop is damaged in its first 32 bytes. Give another copy of it."),
-        (lambda data: newer(data), "x.loop has format 9.0, and loopscope "),
+        (newer, "x.loop has format 9.0, and loopscope "),
         (lambda data: data.replace(b"\n", b"\r\n"), "x.loop was changed by a copy in text mode. Copy the original "),
     ],
     ids=["empty", "cut", "zip", "foreign", "bit", "newer", "text mode"],
@@ -320,9 +330,3 @@ def test_what_is_refused(damage: Any, message: str, tmp_path: Path, monkeypatch:
     with pytest.raises(LoopscopeError) as error:
         LoopRecording("x.loop").report()
     assert str(error.value).startswith(message)
-
-
-def newer(data: bytes) -> bytes:
-    head = Head.unpack(data[:32])
-    assert head is not None
-    return head._replace(major=9, minor=0).pack() + data[32:]

@@ -373,9 +373,7 @@ def test_what_hangs_stands_first() -> None:
     first = said(replace(running, open=opened[:1]), wall=wall, state="running")[0]
     assert first == "running now: after_batch, open for 10.0 s (epoch 0, batch 17 of learn.fit(2))"
     first = said(replace(running, open=()), wall=wall, state="running")[0]
-    assert first == (
-        "running now: between events (epoch 0, batch 17 of learn.fit(2))"
-    )
+    assert first == ("running now: between events (epoch 0, batch 17 of learn.fit(2))")
     first = said(replace(running, how="killed", at=At(), open=()), state="killed")[0]
     assert first == "killed: no event was open (learn.fit(2))"
 

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 RECORDINGS = Path(__file__).resolve().parent.parent / "tests" / "fastai_recordings"
-SCRIPT = '''
+SCRIPT = """
 import os, sys
 from fastai.callback.all import Callback, CancelBatchException
 from fastai.test_utils import synth_learner
@@ -51,7 +51,7 @@ with learn.no_bar(), learn.no_logging():
     learn.fit(2)
     learn.lr_find(num_it=5, show_plot=False)
     learn.fine_tune(1)
-'''
+"""
 
 
 def main() -> None:

@@ -94,6 +94,8 @@ def record(obj: object, path: str | os.PathLike[str], *, force: bool = False, li
     recording stops with a warning, and training goes on. Raises `UnknownObject`, `UnknownVersion`, and what
     `recording.Tape.create` says of a path, when the `with` block begins and before anything is attached.
     """
+    if obj is None:  # which stands for every object in a session
+        adapters.find(obj)
     return LoopRecording(path, Session(obj, path, force=force, limit=limit))
 
 

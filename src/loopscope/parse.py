@@ -394,7 +394,9 @@ class _Follower:
 
     def all(self, scope: Scope) -> None:
         """Follow as many repetitions as there are."""
-        while self.comes(scope):
+        begin = -1
+        while self.comes(scope) and begin < self.at:
+            begin = self.at
             if not self.again(scope, len(self.fired)):
                 self.once(scope, True)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from loopscope import adapters
 from loopscope.errors import LoopscopeError
+from loopscope.recording import BadPath
 from loopscope.render.report import Options, renderer
 from loopscope.report import Report
 from loopscope.session import Session, shown, tell, where
@@ -30,7 +32,10 @@ class LoopRecording:
     """
 
     def __init__(self, path: str | os.PathLike[str], session: Session | None = None) -> None:
-        self.path = Path(path)
+        try:
+            self.path = Path(os.fsdecode(path))
+        except TypeError:
+            raise BadPath(f"{path!r} is no path. Give the name of a file, for example run.loop.") from None
         self._session = session
         self._report: tuple[tuple[int, int], Report] | None = None
 
@@ -39,6 +44,8 @@ class LoopRecording:
             raise LoopscopeError(
                 f"{self.path} is recorded already. For another recording: loopscope.record(learn, 'another.loop')"
             )
+        if self._session.obj is None:  # which is how `loopscope run` asks for every learner
+            adapters.find(None)
         self.path = self._session.start().file
         return self
 

@@ -129,6 +129,7 @@ class Session:
         tape = self.recorder.tape
         end = tape.clock()
         self._let_go()
+        self.obj = object()  # a recording that is over must not keep it alive
         if tape.stopped:
             tape.close(stop_clock=end, reading=self.recorder.reading)
             return
@@ -195,9 +196,7 @@ class Session:
             return None
         adapter = adapters.find(obj)
         if not records(adapter):
-            self._tell_once(
-                f"loopscope: {adapter.__name__} can describe a loop, not record one: it runs unrecorded"
-            )
+            self._tell_once(f"loopscope: {adapter.__name__} can describe a loop, not record one: it runs unrecorded")
             return None
         if adapter.__name__ not in self._adapters:  # not before: a framework is half imported for a while
             assert self.recorder is not None
@@ -231,7 +230,7 @@ def recorded_calls() -> dict[str, dict[str, tuple[str, ...]]]:
 def ranked(path: str | os.PathLike[str]) -> Path:
     """Return the file of this process: under torchrun and the like, ranks from 1 on get `run.rank1.loop`."""
     rank = os.environ.get("RANK", "")
-    given = Path(path)
+    given = Path(os.fsdecode(path))
     if not rank.isdigit() or int(rank) == 0:
         return given
     return given.with_name(f"{given.stem}.rank{int(rank)}{given.suffix}")

@@ -74,6 +74,19 @@ def unwrap(function: object, through_wraps: bool = True) -> FunctionType | None:
     return None
 
 
+def is_lasting(function: object) -> bool:
+    """Return whether one may keep `function` in a cache: it holds no object of a program's, as a bound method does."""
+    if not isinstance(function, FunctionType):
+        return False
+    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()]
+    for cell in function.__closure__ or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            return False
+    return all(isinstance(one, (type, str, int, float, type(None))) for one in held)
+
+
 STANDS_IN = "__loopscope_stands_in__"
 """Set on a function of loopscope's that stands in for the one it wraps, to its own code: others copy attributes."""
 

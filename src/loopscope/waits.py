@@ -10,7 +10,7 @@ import ast
 import functools
 from collections.abc import Iterator, Mapping
 
-from loopscope.source import syntax
+from loopscope.source import is_lasting, syntax
 
 METHODS = ("item", "cpu", "tolist", "numpy", "synchronize", "nonzero")
 """Methods of a tensor (and `torch.cuda.synchronize`) that return only when the device has come that far."""
@@ -25,10 +25,9 @@ def waits(function: object, owner: type, words: Mapping[str, str]) -> str:
     `words` are further functions that wait -> what they do, in the framework's own terms:
     `waits(Recorder.after_batch, Recorder, {"accumulate": "..."})` -> `"met.accumulate(): ..."`.
     """
-    try:
+    if is_lasting(function):  # others are read again each time: a cache must not keep a learner alive
         return _cached(function, owner, tuple(words.items()))
-    except TypeError:  # a callable that cannot be hashed is read again each time
-        return next(_reasons(function, owner, words, DEPTH), "")
+    return next(_reasons(function, owner, words, DEPTH), "")
 
 
 @functools.lru_cache(maxsize=8192)

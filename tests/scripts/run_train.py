@@ -1,6 +1,7 @@
 """Trains a small learner that always learns the same, and then does what its arguments say, one after the other."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -38,6 +39,19 @@ def fit(what=None, epochs=2, size=10):
 def hang():
     print("hangs", flush=True)
     time.sleep(60)
+
+
+def model_hangs():
+    learn = synth_learner(cbs=Trouble())
+    learn.model.register_forward_pre_hook(lambda *_: hang() if (learn.epoch, learn.iter) == (1, 3) else None)
+    with learn.no_bar():
+        learn.fit(2)
+
+
+def wait():
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    print("waits", flush=True)
+    signal.pause()
 
 
 def slowly():
@@ -104,6 +118,8 @@ ORDERS = {
     "_exit 4": lambda: (sys.stdout.flush(), os._exit(4)),
     "kill": lambda: os.kill(os.getpid(), 9),
     "hang": lambda: fit(hang),
+    "model hangs": model_hangs,
+    "wait": wait,
     "slowly": slowly,
     "long": lambda: fit(size=1100, epochs=1),
     "elsewhere": elsewhere,

@@ -8,6 +8,11 @@ import sys
 import fastai.callback.all
 import fastai.test_utils
 
+import loopscope.adapters.fastai
+import loopscope.cli
+import loopscope.render.report.screen
+import loopscope.timing
+
 __name__ = "loopscope.running"  # its frames are left out of tracebacks, as loopscope's own are
 
 
@@ -27,9 +32,7 @@ def become(order):
     sys.stderr = sys.__stderr__ = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)
     sys.argv = [os.path.join(os.path.dirname(sys.executable), "loopscope"), *order["args"]]
     sys.orig_argv = [sys.executable, *sys.argv]
-    from loopscope.cli import main
-
-    main()
+    loopscope.cli.main()
 
 
 for line in sys.stdin:

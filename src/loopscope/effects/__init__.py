@@ -14,7 +14,7 @@ from loopscope.effects.data import LONGEST, ROOM, Effect, Effects, Vocabulary
 from loopscope.effects.line import summary
 from loopscope.effects.reading import SELF, Reading, bound_arguments, names_of_call, required_count
 from loopscope.effects.things import Frame, Path
-from loopscope.source import syntax
+from loopscope.source import is_lasting, syntax
 
 __all__ = ["LONGEST", "ROOM", "Effect", "Effects", "Vocabulary", "effects"]
 
@@ -25,10 +25,8 @@ def effects(function: object, owner: type, vocabulary: Vocabulary) -> Effects:
     `function` may be anything that a framework calls: a method, a bound one, a partial, a lambda, a callable object.
     What has no readable source gives `Effects()`. Raises nothing.
     """
-    try:
-        return _effects(function, owner, vocabulary)
-    except TypeError:  # a callable that cannot be hashed is read again each time
-        return _read(function, owner, vocabulary)
+    read = _effects if is_lasting(function) else _read  # others again each time: a cache must not keep a learner alive
+    return read(function, owner, vocabulary)
 
 
 @lru_cache(maxsize=8192)

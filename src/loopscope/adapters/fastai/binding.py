@@ -55,16 +55,22 @@ class Member:
         return {} if self.obj is None else vars(self.obj)
 
     def setting(self, name: str, default: Any = None) -> Any:
-        """Return a plain attribute of the instance or its class, never one that falls through to the learner."""
+        """Return a plain attribute of the instance or its class, never one that falls through to the learner.
+
+        Of properties only those are asked that fastai asks as often as it likes, when it sorts and names callbacks: a
+        `run` may draw a random number, and then this would change the run.
+        """
         if name in self.attributes:
             return self.attributes[name]
         found = static(self.cls, name, default)
-        if isinstance(found, property) and self.obj is not None:
-            try:
-                return getattr(self.obj, name, default)  # fastai reads it the same way when it sorts
-            except Exception:  # a user's broken property must not cost the map
-                return default
-        return found
+        if not isinstance(found, property):
+            return found
+        if self.obj is None or name not in ("order", "name"):
+            return default
+        try:
+            return getattr(self.obj, name, default)
+        except Exception:  # a user's broken property must not cost the map
+            return default
 
     @property
     def name(self) -> str:
@@ -244,7 +250,10 @@ def _needs(member: Member, event: str, found: Found) -> Iterable[Need]:
         return
     if found.dynamic:
         yield Need(f"found by {member.id}", True, f"{member.cls.__name__}.__getattr__ decides")
-    yield Need(member.run_flag, True, "run is False")
+    if isinstance(static(member.cls, "run"), property):
+        yield Need(f"run by {member.id}", True, f"{member.cls.__name__}.run decides each time")
+    else:
+        yield Need(member.run_flag, True, "run is False")
     if member.leaves:
         yield Need(f"kept {member.id}", True, "the loop's own methods remove it on their way")
     if event not in core._inner_loop:

@@ -115,7 +115,7 @@ class _Scratch:
 class _Sink:
     """Codes that mean nothing."""
 
-    runs: tuple[Any, ...] = ()
+    runs: tuple[Any, ...] = (None,)  # one is under way: callbacks are not let go of behind each event
 
     def __init__(self) -> None:
         self.only = _Scratch()

@@ -28,6 +28,7 @@ from loopscope.adapters.fastai.watching import (
     finish,
     get_ident,
     in_order,
+    let_go,
     rebound,
     shadows,
     wanted,
@@ -59,6 +60,7 @@ def one(self: Any, event_name: Any) -> None:
     except (IndexError, ValueError):
         rows, at = again(lane, code)
     lane.at = at + 3
+    loose = False
     try:
         ordered = None
         try:
@@ -70,7 +72,7 @@ def one(self: Any, event_name: Any) -> None:
             ordered = self.cbs.sorted("order")
             same = False
         if not same:
-            rebound(watched, self, ordered)
+            loose = rebound(watched, self, ordered)
         codes = watched.handlers[event_name]
         plain = watched.plain if Callback.__call__ is CALL else ()
         always = event_name not in INNER
@@ -119,11 +121,15 @@ def one(self: Any, event_name: Any) -> None:
                 pass
     except BaseException as error:
         failed(watched, rows, at, error, event_name, None)
+        if loose:
+            watched.forget()
         raise
     try:
         rows[at + 2] = clock()
     except ValueError:
         pass
+    if loose:
+        watched.forget()
 
 
 def many(self: Any, event_name: Any) -> None:
@@ -135,10 +141,11 @@ def many(self: Any, event_name: Any) -> None:
         return
     several = watched.all
     opened = [begin(one, one.events[event_name]) for one in several]
+    loose = False
     try:
         ordered = self.cbs.sorted("order")
         for one in several:
-            rebound(one, self, ordered)
+            loose = rebound(one, self, ordered) or loose
         for cb in ordered:
             if type(cb).__call__ in CALLS:
                 ask(several, cb, event_name)
@@ -154,5 +161,9 @@ def many(self: Any, event_name: Any) -> None:
     except BaseException as error:
         for one, (rows, at) in zip(several, opened, strict=True):
             failed(one, rows, at, error, event_name, None)
+        if loose:
+            let_go(several)
         raise
     finish(opened)
+    if loose:
+        let_go(several)

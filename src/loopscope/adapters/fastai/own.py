@@ -27,6 +27,7 @@ from loopscope.adapters.fastai.watching import (
     begin,
     failed,
     finish,
+    let_go,
     rebound,
 )
 
@@ -98,6 +99,7 @@ def _recorded(several: tuple[Watched, ...], outer: Any, learn: Any, event: str, 
             failed(one, rows, at, error, event, None)
         raise
     finally:
+        let_go(several)
         if outer is None:
             del OWN[id(learn)]
             if id(learn) in ALL:  # as it is now: recordings may have begun and ended meanwhile

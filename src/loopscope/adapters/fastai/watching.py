@@ -40,6 +40,7 @@ __all__ = [
     "finish",
     "get_ident",
     "in_order",
+    "let_go",
     "rebound",
     "shadows",
     "wanted",
@@ -221,17 +222,28 @@ def _number(label: str) -> int:
     return int(label.rpartition("#")[2])
 
 
-def rebound(watched: Watched, learn: Any, ordered: Iterable[Any]) -> None:
-    """Take note of callbacks that were added, removed or moved since the last event."""
+def rebound(watched: Watched, learn: Any, ordered: Iterable[Any]) -> bool:
+    """Take note of callbacks that were added, removed or moved since the last event.
+
+    Return whether the event is outside of every run: then they must be let go of (`forget`) behind it.
+    """
     now = list(ordered)
     if len(now) == len(watched.known) and all(map(is_, now, watched.known)):
-        return
+        return not watched.sink.runs
     ours = "training" in vars(learn) and not hasattr(type(learn), "training")
     watched.plain = frozenset(filter(_is_plain, map(type, now))) if ours else frozenset()
     before = [watched.labels.get(id(cb)) for cb in watched.known]
     watched.known = now
     if [watched.label(cb, learn) for cb in now] != before:
         watched.sink.bound(learn, watched.members(learn))
+    return not watched.sink.runs
+
+
+def let_go(several: Iterable[Watched]) -> None:
+    """Let go of the callbacks in those recordings in which no run is under way."""
+    for one in several:
+        if not one.sink.runs:
+            one.forget()
 
 
 def _switches(cb: Any) -> tuple[bool, ...] | None:

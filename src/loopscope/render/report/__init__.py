@@ -53,6 +53,8 @@ class Options:
         if self.sort not in SORTS:
             raise UnknownChoice.of("order", self.sort, SORTS)
         for what, value, least in (("depth", self.depth, 0), ("top", self.top, 0), ("width", self.width, 1)):
+            if value is not None and not isinstance(value, int):
+                raise BadValue(f"{what} {value!r} is no number. Give a number from {least}, or leave it out.")
             if value is not None and value < least:
                 raise BadValue(f"{what} {value} is less than {least}. Give a number from {least}, or leave it out.")
 
