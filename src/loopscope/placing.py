@@ -131,7 +131,7 @@ class _Trace:
     """The events of one block, equal ones with equal numbers; `table` has one `Fired` for each number."""
 
     def __init__(self, numbers: Any, table: list[Fired], single: frozenset[int]) -> None:
-        self.numbers = np.append(numbers, np.int32(-1))
+        self.numbers: Any = np.append(numbers, np.int32(-1))
         self.listed: list[int] = numbers.tolist()
         self.table = table
         self.single = single
@@ -172,7 +172,7 @@ class _Placer:
         self.recording = recording
         self.names = recording.names
         most = max(self.names, default=0) + 1
-        self.kinds = np.zeros(most, np.int8)
+        self.kinds: Any = np.zeros(most, np.int8)
         for number, name in self.names.items():
             self.kinds[number] = KINDS.get(str(name.get("k")), NONE)
         self.loops: dict[int, Loop | None] = {}
@@ -339,11 +339,11 @@ class _Placer:
         latest[:-1] = start[1:]
         latest[-1] = block.until
         done[events] = np.minimum(done[events], np.append(start[events[1:]], block.until))
-        last = np.append(events[1:], len(start)) - 1  # the last row of each event: bounded by its event's end
+        last: Any = np.append(events[1:], len(start)) - 1  # the last row of each event: bounded by its event's end
         done[events] = np.maximum(done[events], start[last])  # damage: it ended before its own calls began
         behind = last > events
         latest[last[behind]] = done[events][behind]
-        is_event = np.zeros(len(start), bool)
+        is_event: Any = np.zeros(len(start), bool)
         is_event[events] = True
         done = np.where(is_event, done, np.minimum(done, latest))
         return np.maximum(done, start)
@@ -445,7 +445,7 @@ class _Placer:
         code, events = block.code, block.events
         if not len(events):
             return _Trace(np.zeros(0, np.int32), [], frozenset())
-        counts = np.diff(np.append(events, len(code)))
+        counts: Any = np.diff(np.append(events, len(code)))
         position = np.arange(len(code)) - np.repeat(events, counts)
         weights = np.cumprod(np.full(int(counts.max()) + 1, 0x9E3779B97F4A7C15, np.uint64))
         mixed = self.hash[code & NAME] ^ ((code >> 32).astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F))
@@ -458,7 +458,7 @@ class _Placer:
         for n, at in enumerate(by_event):
             sums[at] ^= np.uint64((n + 1) * 0x100000001B3)
         known, numbers = _numbered(sums)
-        first = np.zeros(len(known), np.int64)
+        first: Any = np.zeros(len(known), np.int64)
         first[numbers[::-1]] = np.arange(len(numbers))[::-1]
         table = [self.fired(block, int(at), by_event.get(int(at), ())) for at in first]
         single = frozenset(int(numbers[at]) for at in by_event)

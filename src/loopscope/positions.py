@@ -36,13 +36,13 @@ def positions(block: Block, names: Mapping[int, Mapping[str, Any]]) -> Positions
     """Return where the events of a block fired; `names` are those of its recording."""
     codes = block.code[block.events] & NAME
     call = str(block.run.get("call", "")) if block.run else ""
-    none = np.full(len(codes), -1, np.int64)
+    none: Any = np.full(len(codes), -1, np.int64)
     if block.loop is None or not len(codes):
         return Positions(call, none, none, codes, names)
     marks = _Marks.of(block.loop)
 
     def where(events: Collection[str]) -> Any:
-        wanted = np.zeros(max(names, default=0) + 1, bool)
+        wanted: Any = np.zeros(max(names, default=0) + 1, bool)
         wanted[[number for number, name in names.items() if name.get("event") in events]] = True
         return wanted[codes]
 

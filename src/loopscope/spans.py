@@ -59,18 +59,18 @@ class _Track:
         names = self.placed.recording.names
         timed = Timed(block)
         where = positions(block, names)
-        event_of = np.zeros(len(block.code), np.int64)
+        event_of: Any = np.zeros(len(block.code), np.int64)
         event_of[block.events] = np.arange(len(block.events))
         event_of[timed.calls] = timed.owner
         codes = block.code & NAME
-        lookup = np.zeros(max(names, default=0) + 1, np.int32)
+        lookup: Any = np.zeros(max(names, default=0) + 1, np.int32)
         for code in np.flatnonzero(np.bincount(codes)).tolist() if len(codes) else ():
             name = names[code]
             if name.get("k") == "event":
                 lookup[code] = self.number(str(name.get("event")), "event")
             else:
                 lookup[code] = self.number(handler_name(name), "handler", _args(callback=name.get("callback")))
-        levels = np.full(len(codes), HANDLER, np.int8)
+        levels: Any = np.full(len(codes), HANDLER, np.int8)
         levels[block.events] = EVENT
         self.columns.append(
             (lookup[codes], block.start, block.end, where.epoch[event_of], where.batch[event_of], levels)
@@ -95,7 +95,7 @@ class _Track:
         at = np.flatnonzero(shown)
         lookup = np.array([*(self.number(row.name, "step") for row in rows), 0], np.int32)
         begins = np.append(np.int64(block.begin), timed.ends[:-1])[at]
-        levels = np.full(len(at), STEP, np.int8)
+        levels: Any = np.full(len(at), STEP, np.int8)
         self.columns.append((lookup[block.gaps[at]], begins, timed.begins[at], epoch[at], batch[at], levels))
 
     def scopes(self, block: Block, timed: Timed, epoch: Any, batch: Any) -> None:
@@ -103,8 +103,8 @@ class _Track:
             scope = block.places.scopes[number]
             begins, ends = timed.entered(number)
             first = timed.begins[begins] - np.where(timed.leads(number, begins), timed.gaps[begins], 0)
-            names = np.full(len(begins), self.number(scope.name, "scope"), np.int32)
-            levels = np.full(len(begins), SCOPE, np.int8)
+            names: Any = np.full(len(begins), self.number(scope.name, "scope"), np.int32)
+            levels: Any = np.full(len(begins), SCOPE, np.int8)
             self.columns.append((names, first, timed.ends[ends - 1], epoch[begins], batch[begins], levels))
 
     def made(self, pid: int, tid: int) -> TraceTrack:

@@ -258,14 +258,14 @@ class Timed:
         self.gaps = self.begins - np.append(np.int64(block.begin), self.ends[:-1])[: len(events)]
         self.tail = block.until - last
         self.events = self.ends - self.begins
-        handlers = np.ones(len(start), bool)
+        handlers: Any = np.ones(len(start), bool)
         handlers[events] = False
-        self.calls = np.flatnonzero(handlers).astype(np.int32 if len(start) < 1 << 31 else np.int64)
+        self.calls: Any = np.flatnonzero(handlers).astype(np.int32 if len(start) < 1 << 31 else np.int64)
         self.took = end[self.calls] - start[self.calls]
-        counts = np.diff(np.append(events, len(start))) - 1
-        self.owner = np.repeat(np.arange(len(events), dtype=np.int32), counts)
-        running = np.append(np.int64(0), np.cumsum(self.took))
-        edges = np.append(np.int64(0), np.cumsum(counts))
+        counts: Any = np.diff(np.append(events, len(start))) - 1
+        self.owner: Any = np.repeat(np.arange(len(events), dtype=np.int32), counts)
+        running: Any = np.append(np.int64(0), np.cumsum(self.took))
+        edges: Any = np.append(np.int64(0), np.cumsum(counts))
         self.dispatch = self.events - (running[edges[1:]] - running[edges[:-1]])
         self.inside: dict[int, int] = {}
         for child in block.children:
@@ -281,7 +281,7 @@ class Timed:
     def entered(self, scope: int) -> tuple[Any, Any]:
         """Return the numbers of the first event of each entry of a scope, and of the one behind its last."""
         runs = [one for one in self.block.entered.get(scope, ()) if one[1] > one[0]]
-        steps = [np.arange(times, dtype=np.int64) * every for _, _, every, times in runs]
+        steps: Any = [np.arange(times, dtype=np.int64) * every for _, _, every, times in runs]
         begins = np.concatenate([np.zeros(0, np.int64), *(one[0] + by for one, by in zip(runs, steps, strict=True))])
         ends = np.concatenate([np.zeros(0, np.int64), *(one[1] + by for one, by in zip(runs, steps, strict=True))])
         order = np.argsort(begins, kind="stable")
@@ -327,7 +327,7 @@ def _numbered(keys: Any) -> tuple[Any, Any]:
     if int(keys.min()) >= 0 and int(keys.max()) < 1 << 22:  # faster than sorting where they are few and small
         known = np.flatnonzero(np.bincount(keys))
         kind = np.uint16 if len(known) < 1 << 16 else np.int32
-        table = np.zeros(int(keys.max()) + 1, kind)
+        table: Any = np.zeros(int(keys.max()) + 1, kind)
         table[known] = np.arange(len(known))
         return known, table[keys]
     known = np.unique(keys)
@@ -599,7 +599,7 @@ class _Rows:
 
 def _found(ordered: Any, wanted: Any) -> list[int]:
     """Return where those of `wanted` stand that are in `ordered`."""
-    at = np.searchsorted(ordered, wanted)
+    at: Any = np.searchsorted(ordered, wanted)
     there = at < len(ordered)
     at = at[there]
     found: list[int] = at[ordered[at] == wanted[there]].tolist()

@@ -18,7 +18,8 @@ COLUMNS = (
     *("thread", "path", "kind", "name", "callback", "count", "total_ns", "own_ns", "share"),
     *("mean_ns", "p50_ns", "p99_ns", "max_ns", "open", "raised"),
 )
-"""The first line. `path` leads from the thread to the row, `share` is of the time in runs, `raised` is `Class:count;…`."""
+"""The first line. `path` leads from the thread to the row, `share` is of the time in runs,
+`raised` is `Class:count;…`."""
 
 
 def render(report: Report, options: Options) -> str:
