@@ -482,6 +482,26 @@ def test_recordings_start_and_stop_inside_of_handlers(cls, order, tmp_path):
     assert (vars(Learner)["_call_one"], vars(cls).get("_call_one"), vars(cls).get("__call__")) == before
 
 
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_every_learner_is_recorded_twice(make, tmp_path):
+    """Two recordings of every learner, one begun between two fits, hold each learner once, with what came after."""
+    first = Session(None, tmp_path / "a.loop").start()
+    learn = make()
+    learn.fit(1)
+    second = Session(None, tmp_path / "b.loop").start()
+    learn.fit(1)
+    other = make()
+    other.fit(1)
+    first.stop()
+    learn.fit(1)
+    second.stop()
+    assert [reported(tmp_path / name).unexpected_count for name in ("a.loop", "b.loop")] == [0, 0]
+    assert [len(reported(tmp_path / name).endings) for name in ("a.loop", "b.loop")] == [3, 3]
+    assert events(tmp_path / "a.loop", 1) == events(tmp_path / "b.loop", 1)
+    assert told(tmp_path / "a.loop", 2) == told(tmp_path / "b.loop", 2) != []
+    assert told(tmp_path / "a.loop", 3) == told(tmp_path / "b.loop", 3) == []
+
+
 def test_two_learners_in_one_file_and_in_two(tmp_path):
     """Two learners of one program are told apart, in one file or each in its own; one may train inside the other."""
 

@@ -179,7 +179,7 @@ class Witness:
             if caller.f_code.co_name != "_call_one":  # not an override that hands its event on
                 self.say(frame.f_locals["event_name"], "", code)
         elif is_callback_call(caller.f_code):
-            if caller is frame.f_back and code not in NOT_HANDLERS and not is_own_call(theirs(caller.f_back)):
+            if caller is frame.f_back and not is_asked(code) and not is_own_call(theirs(caller.f_back)):
                 self.say(caller.f_locals["event_name"], self.label(caller.f_locals["self"]), code)
         elif is_own_call(frame):
             self.say(frame.f_locals["event_name"], self.label(frame.f_locals["self"]), code)
@@ -198,6 +198,11 @@ def theirs(frame: FrameType | None) -> FrameType | None:
 
 def is_callback_call(code: CodeType) -> bool:
     return (code.co_name, code.co_filename) == ("__call__", CALLBACK_CALL.co_filename)
+
+
+def is_asked(code: CodeType) -> bool:
+    """Whether it decides about a handler, or finds it: a property, a look-up."""
+    return code in NOT_HANDLERS or code.co_name in ("run", "run_train", "run_valid", "__getattr__")
 
 
 def is_own_call(frame: FrameType | None) -> bool:
@@ -680,7 +685,7 @@ def test_stop_iteration_is_swallowed_as_before(tmp_path):
 
 # -- the same objects ----------------------------------------------------------------------------------
 
-CLASSES = (Learner, Callback, OwnCallOne, CallsSuperOne, OwnCall, OnlyCall, cb.GradientAccumulation)
+CLASSES = (Learner, Callback, OwnCallOne, CallsSuperOne, OwnCall, OnlyCall, Draws, cb.GradientAccumulation)
 
 
 def attributes() -> list[dict[str, object]]:
@@ -700,6 +705,7 @@ def left_alone(before: list[dict[str, object]]) -> list[str]:
 MAKERS = {
     "stock": learner,
     "own _call_one": override(OwnCallOne),
+    "with an own __call__": override(OwnCallOne, Draws()),
     "super": override(CallsSuperOne),
     "own __call__": override(OwnCall),
 }

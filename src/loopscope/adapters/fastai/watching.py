@@ -81,11 +81,15 @@ def adopt(learn: Any) -> Watched | None:
 
 @dataclass(slots=True)
 class Dispatching:
-    """An event of a learner with its own dispatch: `in_handler` while one of its handlers runs."""
+    """An event of a learner with its own dispatch.
+
+    `in_handler` while one of its handlers runs, `calling` is the callback whose own `__call__` runs.
+    """
 
     several: tuple[Watched, ...]
     event: str
     in_handler: bool = False
+    calling: Any = None
 
 
 class _Events(dict[str, int]):
