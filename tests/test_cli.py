@@ -198,7 +198,7 @@ def test_a_script_that_leaves_before_its_fit(code: str, status: int, said: str) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nope.py"], f"Error: there is no script nope.py (looked for {SCRIPTS}/nope.py).\n"),
+        (["xyzzy.py"], f"Error: there is no script xyzzy.py (looked for {SCRIPTS}/xyzzy.py).\n"),
         (["toy_trian.py"], "Error: there is no script toy_trian.py. Did you mean toy_train.py?\n"),
         (
             ["folder"],

@@ -19,7 +19,8 @@ from fastai.learner import Learner
 
 from loopscope.adapters import fastai as adapter
 from loopscope.model import Loop
-from loopscope.parse import Fired, follow
+from loopscope.parse import follow
+from loopscope.seen import Fired
 from loopscope.views import Row, tree
 from tests.adapters.cases.fastai import CASES, At, Case, learner
 from tests.adapters.cases.fastai_watch import Watch

@@ -21,10 +21,11 @@ from fastai.callback.all import GradientAccumulation
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
-from loopscope import parse
-from loopscope.parse import Call, Fired, Unexpected, follow
+from loopscope import parse, places
+from loopscope.parse import Unexpected, follow
 from loopscope.placing import Placed, place
 from loopscope.recording import Recording
+from loopscope.seen import Call, Fired
 from tests import loops
 from tests.adapters.cases.fastai import Case, learner
 from tests.adapters.cases.fastai_recorded import Does, Marks, Sometimes, recorded
@@ -36,11 +37,11 @@ EVENTS = [name for name in core._events if name != "after_create"]
 @contextmanager
 def unskipped() -> Iterator[None]:
     """No repetition is kept, so that every event is followed by itself."""
-    before, parse.MOST_KEPT = parse.MOST_KEPT, -1
+    before, places.MOST_KEPT = places.MOST_KEPT, -1
     try:
         yield
     finally:
-        parse.MOST_KEPT = before
+        places.MOST_KEPT = before
 
 
 def said(placed: Placed) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ from fastai.learner import Learner, load_learner
 import loopscope
 from loopscope.recording import read
 from loopscope.session import Session
-from tests.adapters.cases.fastai import CASES, At, Case, learner, override, tabular
+from tests.adapters.cases.fastai import CASES, At, Case, Silent, learner, override, tabular
 from tests.adapters.cases.fastai_watch import CALLBACK_CALL, NOT_HANDLERS
 
 OURS = str(Path(loopscope.__file__).parent)
@@ -685,7 +685,7 @@ def test_stop_iteration_is_swallowed_as_before(tmp_path):
 
 # -- the same objects ----------------------------------------------------------------------------------
 
-CLASSES = (Learner, Callback, OwnCallOne, CallsSuperOne, OwnCall, OnlyCall, Draws, cb.GradientAccumulation)
+CLASSES = (Learner, Callback, OwnCallOne, CallsSuperOne, OwnCall, OnlyCall, Silent, cb.GradientAccumulation)
 
 
 def attributes() -> list[dict[str, object]]:
@@ -705,7 +705,7 @@ def left_alone(before: list[dict[str, object]]) -> list[str]:
 MAKERS = {
     "stock": learner,
     "own _call_one": override(OwnCallOne),
-    "with an own __call__": override(OwnCallOne, Draws()),
+    "with an own __call__": override(OwnCallOne, Silent()),
     "super": override(CallsSuperOne),
     "own __call__": override(OwnCall),
 }

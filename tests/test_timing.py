@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from loopscope import codec
+from loopscope.durations import between, stats
 from loopscope.model import Binding, Event, Loop, Need, Repeat, Scope, Step
-from loopscope.parse import Gap, Places, holds
+from loopscope.parse import holds
+from loopscope.places import Gap, Places
 from loopscope.placing import place
 from loopscope.recording import Recording, Rows
 from loopscope.report import At, Line, Report, Spoken, Stats, Warmup
-from loopscope.timing import between, reported, stats
+from loopscope.timing import reported
 from tests import loops
 
 TRAIN, VALID = 2, 1

@@ -15,8 +15,10 @@ import numpy as np
 
 from loopscope import codec
 from loopscope.model import Binding, Loop
-from loopscope.parse import Bound, Call, Fired, Places, Placing, Unexpected
+from loopscope.parse import Placing, Unexpected
+from loopscope.places import Bound, Places
 from loopscope.recording import Recording, Rows
+from loopscope.seen import Call, Fired
 
 NONE, EVENT, HANDLER, RUN = range(4)
 KINDS = {"event": EVENT, "handler": HANDLER, "run": RUN}

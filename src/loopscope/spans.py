@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from loopscope.durations import Timed, between
 from loopscope.endings import handler_name
 from loopscope.placing import NAME, Block, Placed
 from loopscope.positions import positions
 from loopscope.render.trace import TraceTrack
-from loopscope.timing import Timed, between
 
 RUN, SCOPE, STEP, EVENT, HANDLER = range(5)
 """What stands around what where two spans have the same bounds."""

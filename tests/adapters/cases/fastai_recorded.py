@@ -29,10 +29,10 @@ from fastai.data.load import DataLoader
 from fastai.learner import Learner
 
 import loopscope
-from loopscope.parse import Call, Fired
 from loopscope.placing import NAME, Block, Placed, place
 from loopscope.recording import Recording, read
 from loopscope.report import Report
+from loopscope.seen import Call, Fired
 from loopscope.timing import reported
 from tests.adapters.cases.fastai import At, Case, Shadowed, ValidatesInTheMiddle, fit2, learner
 from tests.adapters.cases.fastai_watch import Watch

@@ -20,7 +20,7 @@ from fastcore.xtras import modify_exception
 
 from loopscope.adapters import fastai as adapter
 from loopscope.model import Loop
-from loopscope.parse import Call, Fired
+from loopscope.seen import Call, Fired
 
 CALL_ONE = Learner._call_one.__code__
 CALLBACK_CALL = Callback.__call__.__code__
