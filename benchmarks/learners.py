@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -44,11 +44,17 @@ EVENTS = (
 
 
 class TimedDL(TfmdDL):
-    """A data loader that adds up the process time between the draw of its first batch and the end of its last."""
+    """A data loader that adds up the process time between the draw of its first batch and the end of its last.
+
+    `first` is called before that: in the middle of a fit, while no event is being dispatched.
+    """
 
     batches_ns = 0
+    first: Callable[[], object] | None = None
 
     def __iter__(self) -> Iterator[Any]:
+        if self.first is not None:
+            self.first()
         start = time.process_time_ns()
         yield from super().__iter__()
         self.batches_ns += time.process_time_ns() - start

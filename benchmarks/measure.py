@@ -40,14 +40,26 @@ class Figure:
 
     def line(self) -> str:
         """Return the row as text; digits as the size of the value needs them."""
+        what, value, interval, target = self._cells()
+        return f"{what:66}{value:>10} {self.unit:9}{interval:>13}{target:>10}  {self.verdict}".rstrip()
+
+    def markdown(self) -> str:
+        """Return the row as one of a Markdown table of four columns."""
+        what, value, interval, target = self._cells()
+        what = f"… {what.lstrip()}" if what.startswith(" ") else what
+        aim = f"{target}, {self.verdict}" if target else ""
+        return "| " + " | ".join([what, f"{value} {self.unit}".rstrip(), interval, aim]) + " |"
+
+    def _cells(self) -> tuple[str, str, str, str]:
         interval = "" if self.low is None or self.high is None else f"{self.low:.3f}–{self.high:.3f}"
-        target = "" if self.target is None else f"{'≥' if self.least else '≤'} {self.target:g}"
-        cells = f"{self.what:66}{_digits(self.value):>10} {self.unit:9}{interval:>13}{target:>10}  {self.verdict}"
-        return cells.rstrip()
+        target = "" if self.target is None else f"{'≥' if self.least else '≤'} {_digits(self.target)}"
+        return self.what, _digits(self.value), interval, target
 
 
 def _digits(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3f}"
+    size = abs(value)
+    places = 0 if value == int(value) or size >= 100 else 1 if size >= 10 else 2 if value == round(value, 2) else 3
+    return f"{value:,.{places}f}"
 
 
 def machine() -> dict[str, object]:

@@ -20,24 +20,34 @@ PARTS = ("fit", "dispatch", "files", "kills")
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--keep", help="folder where long recordings stay for the next time")
+    parser.add_argument("--table", action="store_true", help="measure nothing; print the last table as Markdown")
     given = parser.parse_args()
     folder = given.out or RESULTS
+    if given.table:
+        print(*markdown(folder), sep="\n")
+        return
     for name in PARTS:
         more = ["--quick"] * given.quick + ["--out", str(folder)]
         if name == "files" and given.keep:
             more += ["--keep", given.keep]
         subprocess.run([sys.executable, Path(__file__).with_name(f"recording_{name}.py"), *more], check=True)
-    figures = [figure for name in PARTS for figure in joined(folder / f"recording-{name}.json")]
+    figures = [figure for name in PARTS for figure in read(folder / f"recording-{name}.json")]
     table("recording", figures)
     keep("recording", figures, {"quick": given.quick, "parts": list(PARTS)}, folder)
     missed = [figure.what.strip() for figure in figures if figure.verdict == "MISSED"]
     print(f"\n{len(missed)} targets missed{': ' if missed else ''}{'; '.join(missed)}")
 
 
-def joined(path: Path) -> list[Figure]:
-    """Return the figures of one part as they were written."""
+def read(path: Path) -> list[Figure]:
+    """Return figures as they were written."""
     rows = json.loads(path.read_text())["rows"]
     return [Figure(**{key: value for key, value in row.items() if key != "verdict"}) for row in rows]
+
+
+def markdown(folder: Path) -> list[str]:
+    """Return the lines of the table in docs/overhead.md, from the results in a folder."""
+    head = ["| what | measured | 95 % | target |", "| --- | --- | --- | --- |"]
+    return [*head, *(figure.markdown() for figure in read(folder / "recording.json"))]
 
 
 if __name__ == "__main__":

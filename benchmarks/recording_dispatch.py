@@ -1,7 +1,7 @@
 """What one event's dispatch costs, recorded and as fastai does it, and what a recorded handler call adds to a bare one.
 
-Both on real learners and on the function that recording really installs. The two sides take turns, a few dozen events
-each, and the least of many turns counts: whatever else the machine does only adds.
+Both in the middle of a fit of a real learner, and on the function that recording really installs. The two sides take
+turns, a few dozen events each, and the least of many turns counts: whatever else the machine does only adds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Turns = dict[str, Callable[[], None]]
 
 
 def least(turns: Turns, rounds: int, events: int) -> dict[str, float]:
-    """Return the least process time (ns) of one call of each, all in turn, each `events` times in a row."""
+    """Return the least time (ns) that one call of each took, all in turn, each `events` times in a row."""
     found = dict.fromkeys(turns, float("inf"))
     for _ in range(rounds):
         for name, call in turns.items():
@@ -51,26 +51,26 @@ def least(turns: Turns, rounds: int, events: int) -> dict[str, float]:
     return found
 
 
+def inside(learn: Any, file: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Return what `measure` does before the first batch of a recorded fit: what a dispatch costs depends on the run."""
+    found: list[dict[str, float]] = []
+    learn.dls.train.first = lambda: found.append(measure())
+    with loopscope.record(learn, file, force=True):
+        learn.fit(1)
+    return found[0]
+
+
 def dispatches(learn: Any, file: Path, rounds: int) -> dict[str, float]:
     """Return the ns of one event of a learner that is recorded, as recording does it and as fastai does."""
-    theirs = MethodType(STOCK, learn)
-    with loopscope.record(learn, file, force=True):
-        ours = learn._call_one
+
+    def measure() -> dict[str, float]:
+        theirs, ours = MethodType(STOCK, learn), learn._call_one
         assert ours.__func__ is not STOCK
-        turns: Turns = {
-            "nothing": lambda: None,
-            "fastai": lambda: theirs(EVENT),
-            "recorded": lambda: ours(EVENT),
-        }
-        found = least(turns, rounds, 30)
+        turns: Turns = {"nothing": lambda: None, "fastai": lambda: theirs(EVENT), "recorded": lambda: ours(EVENT)}
+        return least(turns, rounds, 30)
+
+    found = inside(learn, file, measure)
     return {name: found[name] - found["nothing"] for name in ("fastai", "recorded")}
-
-
-def in_training(learn: Any) -> Any:
-    """Return the learner as it is in the middle of an epoch: what a dispatch costs depends on what a fit has set."""
-    learn.fit(1)
-    learn.training = True
-    return learn
 
 
 def one_handler(count: int) -> Any:
@@ -79,7 +79,7 @@ def one_handler(count: int) -> Any:
     learn.remove_cb(learn.progress)
     learn.add_cb(idle(1)())
     assert len(learn.cbs) == count
-    return in_training(learn)
+    return learn
 
 
 # -- one handler call ------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def with_handlers(count: int) -> Any:
     """Return a learner with fastai's defaults and `count` more callbacks, each a class with an empty handler."""
     learn = synthetic(4, 1)
     learn.add_cbs([idle(number)() for number in range(count)])
-    return in_training(learn)
+    return learn
 
 
 def calls(folder: Path, rounds: int) -> dict[str, float]:
@@ -98,19 +98,18 @@ def calls(folder: Path, rounds: int) -> dict[str, float]:
     Each is the difference between many callbacks and few, so that what an event costs by itself is left out. Of the
     function that recording installs there is a second form, the same statements without a handler's stamps.
     """
-    learners = {count: with_handlers(count) for count in (FEW, MANY)}
-    recordings = {count: loopscope.record(learn, folder / f"{count}.loop") for count, learn in learners.items()}
-    for one in recordings.values():
-        one.__enter__()
-    turns: Turns = {"clocks": two_reads, "nothing": lambda: None}
-    for count, learn in learners.items():
-        turns[f"recorded {count}"] = bound(learn._call_one)
-        turns[f"unstamped {count}"] = bound(MethodType(without_stamps(), learn))
-        turns[f"fastai {count}"] = bound(MethodType(STOCK, learn))
-        turns[f"bare {count}"] = bare([cb for cb in learn.cbs if hasattr(type(cb), HANDLED)])
-    found = least(turns, rounds, 20)
-    for one in recordings.values():
-        one.__exit__(None, None, None)
+    few, many = with_handlers(FEW), with_handlers(MANY)
+
+    def measure() -> dict[str, float]:
+        turns: Turns = {"clocks": two_reads, "nothing": lambda: None}
+        for count, learn in ((FEW, few), (MANY, many)):
+            turns[f"recorded {count}"] = bound(learn._call_one)
+            turns[f"unstamped {count}"] = bound(MethodType(without_stamps(), learn))
+            turns[f"fastai {count}"] = bound(MethodType(STOCK, learn))
+            turns[f"bare {count}"] = bare([cb for cb in learn.cbs if hasattr(type(cb), HANDLED)])
+        return least(turns, rounds, 20)
+
+    found = inside(few, folder / "few.loop", lambda: inside(many, folder / "many.loop", measure))
     each = {kind: (found[f"{kind} {MANY}"] - found[f"{kind} {FEW}"]) / (MANY - FEW) for kind in KINDS}
     return {**each, "clocks": found["clocks"] - found["nothing"]}
 
@@ -171,7 +170,7 @@ def measure(given: argparse.Namespace) -> part.Measured:
             f"{count} callbacks, {what}": dispatches(learn, folder / "event.loop", rounds)
             for count in (4, 12)
             for what, learn in (
-                ("no handler", in_training(synthetic(count, 1))),
+                ("no handler", synthetic(count, 1)),
                 ("one empty handler", one_handler(count)),
             )
         }

@@ -1,25 +1,24 @@
 """What is left of a recording whose process is killed with -9 at a random moment of a fit: does it read, what is lost?
 
-Each try is a forked child that records a fit and is killed somewhere between the opening of the file and a little after
-its end. Two callbacks, the first and the last of each event, count their calls into memory shared with this process,
-as the last thing that they do: from these counts follows which stamps were due at the moment of death. The one in
-flight excepted, each of them must be in the file, in the same order.
+Each try is a forked child that records a fit and is killed somewhere in it; one in ten behind it, while the recording
+is closed and compacted. Two callbacks, the first and the last of each event, count their calls into memory shared with
+this process, as the last thing that they do: from these counts follows which stamps were due at the moment of death.
+The one in flight excepted, each of them must be in the file, in the same order.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import mmap
 import os
 import random
 import signal
-import statistics
 import struct
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,36 +69,64 @@ def counting(shared: Shared, at: int, order: int) -> Callback:
     return type("First" if at == FIRST else "Last", (Callback,), {"order": order, **handlers})()
 
 
-def child(shared: Shared, file: Path, batches: int) -> None:
-    """Record a fit, then wait for the end that comes anyway."""
+def recorded(shared: Shared, file: Path, batches: int) -> None:
+    """Record a fit whose events are counted."""
     learn = synthetic(4, batches)
     learn.add_cbs([counting(shared, FIRST, -(10**6)), counting(shared, LAST, 10**6)])
-    with quiet():
-        rec = loopscope.record(learn, file)
-        with rec:
-            shared[OPENED] = 1
-            learn.fit(1)
-            shared[FITTED] = 1
+    with quiet(), loopscope.record(learn, file):
+        shared[OPENED] = 1
+        learn.fit(1)
+        shared[FITTED] = 1
+
+
+def child(shared: Shared, file: Path, batches: int) -> None:
+    """Record a fit, then wait for the end that comes anyway."""
+    recorded(shared, file, batches)
     signal.pause()
 
 
-def killed(file: Path, after: float, batches: int) -> Shared:
-    """Fork a child, kill it so many seconds after its file was there, and return what it counted."""
-    shared = Shared(mmap.mmap(-1, TOLD + 32 * (batches + 100)))
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a child is killed: so many seconds after so many calls of the first callback, or after the fit (None)."""
+
+    calls: int | None
+    later: float
+
+    def come(self, shared: Shared) -> bool:
+        return bool(shared[FITTED]) or (self.calls is not None and shared[OPENED] and shared[FIRST] >= self.calls)
+
+
+def moments(count: int, calls: int, seed: int) -> Iterator[Moment]:
+    """Yield random moments, evenly spread over a fit of so many calls; every tenth lies in the 150 ms behind it."""
+    draw = random.Random(seed)
+    for number in range(count):
+        if number % 10 == 9:
+            yield Moment(None, draw.uniform(0, 0.15))
+        else:  # a batch takes about a millisecond: the delay says where in it the end comes
+            yield Moment(draw.randrange(calls), draw.uniform(0, 0.002))
+
+
+def killed(file: Path, moment: Moment, batches: int) -> Shared:
+    """Fork a child, kill it at that moment, and return what it counted."""
+    shared = memory(batches)
     pid = os.fork()
     if not pid:
         try:
             child(shared, file, batches)
         finally:
             os._exit(1)
-    while not shared[OPENED]:
+    while not moment.come(shared):
         assert os.waitpid(pid, os.WNOHANG) == (0, 0), "the child ended by itself"
-        time.sleep(0.0005)
-    time.sleep(after)
+        time.sleep(0.0002)
+    time.sleep(moment.later)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(status), "the child ended by itself"
     return shared
+
+
+def memory(batches: int) -> Shared:
+    return Shared(mmap.mmap(-1, TOLD + 32 * (batches + 100)))
 
 
 # -- what the file must hold -----------------------------------------------------------------------------------
@@ -172,40 +199,32 @@ def examined(file: Path, shared: Shared) -> dict[str, Any]:
 
 
 def measure(given: argparse.Namespace) -> part.Measured:
-    tries = int(given.tries or (4 if given.quick else 200))
+    tries = int(given.tries or (10 if given.quick else 200))
     batches = QUICK_BATCHES if given.quick else BATCHES
-    draw = random.Random(int(given.seed or 0))
+    results = []
     with tempfile.TemporaryDirectory() as name:
-        span = usual(Path(name), batches)
-        results = []
-        for number in range(tries):
+        calls = whole(Path(name), batches)
+        for number, moment in enumerate(moments(tries, calls, int(given.seed or 0))):
             file = Path(name) / f"{number}.loop"
-            after = draw.uniform(0, 1.25 * span)
-            results.append({"after_s": after, **examined(file, killed(file, after, batches))})
+            results.append({**asdict(moment), **examined(file, killed(file, moment, batches))})
             file.unlink(missing_ok=True)
-            gc.collect()
-    return figures(results), {"tries": results, "usual_s": span, "batches": batches}
+    return figures(results), {"tries": results, "calls": calls, "batches": batches}
 
 
-def usual(folder: Path, batches: int) -> float:
-    """Return how long a child takes from the opening of its file to the end of its fit, and import all it needs."""
-    took = []
-    for number in range(3):
-        shared = Shared(mmap.mmap(-1, TOLD + 32 * (batches + 100)))
-        learn = synthetic(4, batches)
-        learn.add_cbs([counting(shared, FIRST, -(10**6)), counting(shared, LAST, 10**6)])
-        with quiet(), loopscope.record(learn, folder / f"usual{number}.loop"):
-            start = time.perf_counter()
-            learn.fit(1)
-            took.append(time.perf_counter() - start)
-    return statistics.median(took)
+def whole(folder: Path, batches: int) -> int:
+    """Return how often the first callback is called in a whole fit, and import here all that a child needs."""
+    shared = memory(batches)
+    recorded(shared, folder / "whole.loop", batches)
+    return shared[FIRST]
 
 
 def figures(results: list[dict[str, Any]]) -> list[Figure]:
     readable = [one for one in results if "unreadable" not in one]
     return [
         Figure("kill -9 at random moments of a fit", len(results), "times"),
-        Figure("   while it ran (the others: just after its end)", sum(not one["fitted"] for one in results), "times"),
+        Figure(
+            "   behind its end, while the recording was being closed, or was", sum(one["fitted"] for one in results)
+        ),
         Figure("   files that do not read, or have no report", len(results) - len(readable), "files", 0),
         Figure("   stamps lost, the one in flight excepted", sum(one["lost"] for one in readable), "stamps", 0),
         Figure("   most stamps lost at once, the one in flight included", most(readable, "in_flight"), "stamps", 1),

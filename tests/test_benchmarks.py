@@ -35,6 +35,13 @@ def test_all_of_it_in_little(tmp_path: Path) -> None:
     assert [row["verdict"] for row in parts["kills"]["rows"] if row["target"] is not None] == ["met"] * 5
 
 
+def test_the_page_has_the_figures_of_the_results() -> None:
+    """The table of docs/overhead.md is what benchmarks/results/recording.json holds: it is made, never typed."""
+    command = [sys.executable, ROOT / "recording.py", "--table"]
+    made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, encoding="utf-8").stdout
+    assert made in (ROOT.parent / "docs/overhead.md").read_text(encoding="utf-8")
+
+
 def test_a_missed_target_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A figure above its target says so, one that has to be large is judged the other way, an interval is shown."""
     monkeypatch.syspath_prepend(str(ROOT))

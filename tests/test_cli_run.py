@@ -172,9 +172,9 @@ def test_how_a_script_ends(orders: tuple[str, ...], status: int, end: str | None
     assert report.state == ("killed" if orders[-1] in ("_exit 4", "kill") else "closed")
     last = err.splitlines()[-1:]
     if "exit text" in orders:
-        assert err.endswith("; again: loopscope report run.loop\na last word\n")
+        assert err.endswith("; the whole of it: loopscope report run.loop\na last word\n")
     elif ended == "finished":
-        again = "loopscope: recorded in run.loop; again: loopscope report run.loop"
+        again = "loopscope: recorded in run.loop; the whole of it: loopscope report run.loop"
         assert last == ([] if report.state == "killed" else [again])
     else:
         assert LEFT.findall(err)[0][1:] == (
@@ -317,7 +317,7 @@ def test_the_default_name(start: Started) -> None:
     assert status == 0
     assert (start.folder / name).exists()
     assert err.splitlines()[1].startswith(f"{name}: closed, ")
-    assert err.endswith(f"loopscope: recorded in {name}; again: loopscope report {name}\n")
+    assert err.endswith(f"loopscope: recorded in {name}; the whole of it: loopscope report {name}\n")
 
 
 def test_a_rank(start: Started) -> None:
@@ -335,7 +335,7 @@ def test_the_command_line_is_shown_as_one_types_it(start: Started) -> None:
     assert lines[0] == ""  # a progress bar may stand there
     assert lines[1].startswith("'my run.loop': closed, ")
     assert lines[2].startswith("loopscope run -o 'my run.loop' 'two words.py' fit, host ")
-    assert lines[-1] == "loopscope: recorded in 'my run.loop'; again: loopscope report 'my run.loop'"
+    assert lines[-1] == "loopscope: recorded in 'my run.loop'; the whole of it: loopscope report 'my run.loop'"
 
 
 def test_a_size_limit(start: Started) -> None:
@@ -456,7 +456,7 @@ def test_several_runs_of_several_learners(start: Started) -> None:
     ]
     assert report.unexpected_count == 0
     assert "cancelled by LRFinder.after_batch" in err
-    assert " calls before" not in err
+    assert " calls of " not in err
 
 
 def test_a_framework_whose_adapter_cannot_record() -> None:

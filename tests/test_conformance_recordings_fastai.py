@@ -384,7 +384,7 @@ def test_an_event_that_a_handler_fires_by_itself_is_listed(tmp_path):
     watch = witnessed(case)
     assert told(placed) == plain(watch.fired)
     assert [(one.position, one.message, one.at) for one in report.unexpected] == [
-        (13, "after_loss fired inside a handler", Position("", None, None, "after_loss"))
+        (13, "after_loss fired inside a handler", Position("learn.fit(1)", 0, 1, "after_loss", "Does.after_pred"))
     ]
     assert sums(report) == []
 

@@ -221,7 +221,7 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic 
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as after python -m.")
 @click.option("-o", "--output", metavar="FILE", help="The recording.  [default: SCRIPT.PID.loop, in this folder]")
 @click.option("--force", is_flag=True, help="Let -o overwrite.")
-@click.option("-q", "--quiet", is_flag=True, help="Do not show the report at the end.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no summary at the end.")
 @click.option(
     "--max-size", type=Size(), default=api.LIMIT, metavar="SIZE", help="Record no more than that.  [default: 4G]"
 )
@@ -233,7 +233,7 @@ def run(
 
     SCRIPT runs exactly as python would run it, with its ARGS, to its end. Every event and every handler call of every
     learner that it trains is stamped into FILE, as it happens: after kill -9 the file still says what was open, and
-    while the script runs `loopscope report FILE` in another terminal does. At the end the report is shown on stderr.
+    while the script runs `loopscope report FILE` in another terminal does. At the end a summary is shown on stderr.
 
     The run itself is not changed: same events, same order, same results, same exceptions. Processes that the script
     starts are not recorded. Under torchrun, ranks from 1 on write to FILE.rank1.loop and so on.
@@ -275,10 +275,10 @@ def _run(program: Program, how: Recorded) -> None:
 def report(  # noqa: PLR0913 - one parameter for each option
     format: str | None, output: str | None, force: bool, depth: int | None, sort: str, top: int, file: str
 ) -> None:
-    """Show what a recording says: how the run ended, and where each nanosecond went.
+    """Show a recording: how it ended, what took how long.
 
     FILE is what `loopscope run` or loopscope.record wrote. It may still be written to: then the first lines say which
-    call is open, since when, in which epoch and batch.
+    call is open, since when, in which epoch and batch. JSON is whole, whatever --depth, --sort and --top say.
 
     \b
     Examples:

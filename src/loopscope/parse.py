@@ -58,6 +58,7 @@ class Placing:
     """A run that is placed whole: `Placing(trace, out, places, inside)`, then `place(loop, outcome)`.
 
     `cut` says that the recording ends before the run does; `opened` that its last event has no end.
+    `unnamed` counts the calls that have no place.
     `limit` is the number of unexpected things after which the rest is given up and counted as unexpected.
     """
 
@@ -72,6 +73,7 @@ class Placing:
     calls: int = 0
     unexpected: list[Unexpected] = field(default_factory=list)
     given_up: int = 0
+    unnamed: int = 0
 
     def place(self, loop: Loop, outcome: str | None, flags: dict[str, bool | None] | None = None) -> None:
         """Follow the run to its end; what is unexpected is collected and stepped over."""
@@ -189,6 +191,7 @@ class _Follower:
         """Step over an event that has no place."""
         self.calls += len(self.fired[self.at].calls)
         if self.placing is not None:
+            self.placing.unnamed += len(self.fired[self.at].calls)
             self.placing.out.put(self.at, [-1], [-1], 1)
         self.at += 1
         self.before, self.steps = None, ()
@@ -558,6 +561,8 @@ class _Follower:
 
     def extra(self, call: Call, event: Event) -> bool:
         """Step over a call that has no place; return whether it ended the event."""
+        if self.placing is not None:
+            self.placing.unnamed += 1
         self.wrong(f"{event.name}: {call.handler} was called, which the binding does not name there")
         self.calls += 1
         self.ran_inside(call)

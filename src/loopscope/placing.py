@@ -61,6 +61,7 @@ class Block:
     loop: Loop | None = None
     unexpected: list[Unexpected] = field(default_factory=list)
     unexpected_count: int = 0
+    unnamed: int = 0  # so many of its handler calls have no place
 
     def all(self) -> Iterator[Block]:
         """Yield it and those inside it, in the order in which they began."""
@@ -387,6 +388,7 @@ class _Placer:
         placing.place(block.loop, block.outcome or None, known)
         block.unexpected = placing.unexpected
         block.unexpected_count = len(placing.unexpected) + placing.given_up
+        block.unnamed = placing.unnamed
         followed = {id(child) for child in block.children if child.node is not None}
         for child in block.children:
             if id(child) not in followed:  # made between events, or in a call that was not placed
@@ -407,6 +409,7 @@ class _Placer:
             where = "a handler" if block.parent is not None else "every recorded call that runs a loop"
             side = "inside" if block.parent is not None else "outside of"
             block.unexpected_count += 1
+            block.unnamed += len(trace[at].calls)
             if len(block.unexpected) < 200:
                 block.unexpected.append(Unexpected(at, f"{event} fired {side} {where}"))
         for child in block.children:

@@ -100,6 +100,15 @@ class LoopRecording:
         report = self._read(lambda first: console.print(screen.now(first)))
         console.print(screen.renderable(report, _options(depth, sort, top)))
 
+    def brief(self, file: TextIO) -> None:
+        """Print how it ended, where the time went, and the slowest handlers: what `loopscope run` shows at its end."""
+        from rich.console import Console
+
+        from loopscope.render.report import screen
+
+        console = Console(file=file, highlight=False, force_jupyter=False)
+        console.print(screen.renderable(self.report(), Options(top=5, brief=True)))
+
     def save(
         self,
         path: str | os.PathLike[str],

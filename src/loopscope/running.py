@@ -31,7 +31,7 @@ class Recorded:
 def run_recorded(program: Program, how: Recorded) -> None:
     """Run `program` to its end with every learner recorded; what it raises comes out of here.
 
-    Afterwards the report is written to stderr, which keeps it apart from what the program prints; behind an exception
+    Afterwards its summary is written to stderr, which keeps it apart from what the program prints; behind an exception
     that left a run, one line says where. A program that makes no run leaves no file behind.
     """
     name = Path(program.target).name
@@ -80,13 +80,13 @@ def _over(session: Session, error: BaseException | None, quiet: bool) -> None:
         tell(f"loopscope: nothing was recorded{why}")
         return
     recording = LoopRecording(session.file, session)
-    line = f"loopscope: recorded in {session.name}; again: loopscope report {session.name}"
+    line = f"loopscope: recorded in {session.name}; the whole of it: loopscope report {session.name}"
     if not there:
         line = f"loopscope: {session.name} is gone: something moved, removed or replaced it while the program ran"
     elif not quiet:
         try:
             sys.stderr.write("\n")  # a progress bar that was left has not ended its line
-            recording.show(file=sys.stderr)
+            recording.brief(sys.stderr)
         except (Exception, SystemExit) as broken:  # rich's own for a broken pipe; must not hide how the program ended
             line = f"loopscope: recorded in {session.name}, which cannot be shown: {broken}"
     if left is not None and error is not None:

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from loopscope.durations import COMPUTE, Timed
-from loopscope.endings import endings
-from loopscope.placing import Placed
+from loopscope.endings import endings, handler_name
+from loopscope.parse import Unexpected
+from loopscope.placing import NAME, Block, Placed
 from loopscope.positions import positions
-from loopscope.report import Cost, Line, Report, Track, Unplaced, Warmup
+from loopscope.report import At, Cost, Line, Report, Track, Unplaced, Warmup
 from loopscope.timetree import by_category, outside, track
 
 EARLY = 10
@@ -42,7 +43,7 @@ def reported(placed: Placed) -> Report:
         tracks=tuple(tracks),
         endings=endings(placed),
         events=placed_events + _created(placed),
-        calls=calls,
+        calls=calls - sum(block.unnamed for block in placed.blocks()),
         unexpected=tuple(unplaced),
         unexpected_count=sum(block.unexpected_count for block in placed.blocks()),
         slowest=tuple(sorted(_told_apart(tracks), key=lambda line: -line.own)),
@@ -118,7 +119,20 @@ def _unplaced(placed: Placed) -> Iterable[Unplaced]:
             own = block.start[block.events]
             for one in block.unexpected:
                 begin = own[one.position] if one.position < len(own) else block.until
-                yield Unplaced(int(np.searchsorted(starts, begin)), one.message, where.at(one.position))
+                position = where.at(one.position) if block.run or not block.parent else _inside(placed, block, one)
+                yield Unplaced(int(np.searchsorted(starts, begin)), one.message, position)
+
+
+def _inside(placed: Placed, block: Block, one: Unexpected) -> At:
+    """Return where an event fired that a handler fires by itself: in that handler's epoch and batch."""
+    names, parent = placed.recording.names, block.parent
+    assert parent is not None
+    fired = str(names[int(block.code[block.events[one.position]]) & NAME].get("event"))
+    if block.owner < 0:
+        return At(event=fired)
+    event = int(np.searchsorted(parent.events, block.owner, "right")) - 1
+    handler = handler_name(names[int(parent.code[block.owner]) & NAME])
+    return replace(positions(parent, names).at(event, handler), event=fired)
 
 
 def _cost(placed: Placed, events: int, calls: int) -> Cost:

@@ -65,7 +65,7 @@ def one(self: Any, event_name: Any) -> None:
         ordered = None
         try:
             ordered = sorted(self.cbs.items, key=in_order)
-            same = ordered == watched.known
+            same = [*map(id, ordered)] == watched.ids  # not ==, which would run a callback's own __eq__
         except Exception:
             pass
         if ordered is None:  # whatever fastai makes of it, it does so itself

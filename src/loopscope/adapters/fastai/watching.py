@@ -10,7 +10,7 @@ import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter, is_
+from operator import attrgetter
 from typing import Any
 
 from fastai.callback.core import Callback, _events, _inner_loop
@@ -116,12 +116,13 @@ class Watched:
     """One learner in one recording.
 
     `sink` is the neutral side (`recorder.Subject`): it gives the codes and the lanes. `known` are the callbacks of the
-    last event in calling order, `plain` those of their classes that leave fastai's rule of turns alone. `switches` are
-    their `run`, `run_train` and `run_valid` as the file has them, `changes` how often these were found to be others.
+    last event in calling order, `ids` their identities, `plain` those of their classes that leave fastai's rule of
+    turns alone. `switches` are their `run`, `run_train` and `run_valid` as the file has them, `changes` how often these
+    were found to be others.
     """
 
     __slots__ = (
-        *("all", "cbs", "changes", "events", "handlers", "known", "labels", "lane", "lanes", "phases", "plain"),
+        *("all", "cbs", "changes", "events", "handlers", "ids", "known", "labels", "lane", "lanes", "phases", "plain"),
         *("ref", "sink", "switches"),
     )
 
@@ -137,6 +138,7 @@ class Watched:
     def forget(self) -> None:
         """Let go of the callbacks, as at the end of each run: nothing of the user's is kept alive by a recording."""
         self.known: list[Any] = []
+        self.ids: list[int] = []
         self.cbs: list[Any] = []
         self.labels: dict[int, str] = {}
         self.handlers = _Handlers()
@@ -164,9 +166,12 @@ class Watched:
             at = next((n for n, one in enumerate(learn.cbs, 1) if one is cb), 0)
             while not free and f"{name}#{at}" in taken:
                 at += 1
+            label = free[0] if free else f"{name}#{at}"
+            former = [self.switches[id(one)] for one in self.cbs if self.labels[id(one)] == label]
             self.cbs.append(cb)
-            self.labels[id(cb)] = free[0] if free else f"{name}#{at}"
-            self.switches[id(cb)] = _switches(cb)
+            self.labels[id(cb)] = label
+            # of one that takes another's place the file has the other's switches: `skips` finds what is not so any more
+            self.switches[id(cb)] = former[-1] if former else _switches(cb)
         return self.labels[id(cb)]
 
     def handler(self, cb: Any, event: str) -> int:
@@ -232,12 +237,13 @@ def rebound(watched: Watched, learn: Any, ordered: Iterable[Any]) -> bool:
     Return whether the event is outside of every run: then they must be let go of (`forget`) behind it.
     """
     now = list(ordered)
-    if len(now) == len(watched.known) and all(map(is_, now, watched.known)):
+    ids = [*map(id, now)]
+    if ids == watched.ids:
         return not watched.sink.runs
     ours = "training" in vars(learn) and not hasattr(type(learn), "training")
     watched.plain = frozenset(filter(_is_plain, map(type, now))) if ours else frozenset()
     before = [watched.labels.get(id(cb)) for cb in watched.known]
-    watched.known = now
+    watched.known, watched.ids = now, ids
     if [watched.label(cb, learn) for cb in now] != before:
         watched.sink.bound(learn, watched.members(learn))
     return not watched.sink.runs

@@ -40,7 +40,8 @@ class Options:
     """What a reader may choose: `Options(depth=3, sort="total")`; a format ignores what does not concern it.
 
     `depth` is how many levels below the thread are shown (None: all), `width` is in columns (None: 100), `top` is how
-    many of the slowest handlers are listed, `color` asks for terminal colours. Raises `UnknownChoice` and `BadValue`.
+    many of the slowest handlers are listed, `color` asks for terminal colours, `brief` leaves the tree out and all that
+    is not a headline. Raises `UnknownChoice` and `BadValue`.
     """
 
     depth: int | None = None
@@ -48,6 +49,7 @@ class Options:
     width: int | None = None
     top: int = 10
     color: bool = False
+    brief: bool = False
 
     def __post_init__(self) -> None:
         if self.sort not in SORTS:

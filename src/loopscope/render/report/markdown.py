@@ -27,6 +27,8 @@ def render(report: Report, options: Options) -> str:
         blocks += ["## Data", escape(words.data(report))]
     for ending in report.endings:
         blocks += _last(ending)
+    if known := list(words.calibrated(report)):
+        blocks += ["## What recording costs", _items(known)]
     return "\n\n".join(blocks) + "\n"
 
 

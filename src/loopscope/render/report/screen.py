@@ -85,12 +85,16 @@ def _parts(report: Report, options: Options) -> Iterator[RenderableType]:
     for track in report.tracks:
         yield from _track(report, track, options)
     yield from _slowest(report, options)
+    if options.brief:
+        return
     if report.warmups:
         yield from _section("Warm-up", [Sentence(Text(words.warmup(one))) for one in report.warmups])
     if report.data or report.compute:
         yield from _section("Data", [Sentence(Text(words.data(report)))])
     for ending in report.endings:
         yield from _last(ending)
+    if known := list(words.calibrated(report)):
+        yield from _section("What recording costs", [Sentence(Text(line)) for line in known])
 
 
 def _section(title: str, parts: Sequence[RenderableType]) -> Iterator[RenderableType]:
@@ -131,6 +135,8 @@ def _track(report: Report, track: Track, options: Options) -> Iterator[Renderabl
     yield from _section(f"Where the time went{several}", _summary(report, track))
     if track is report.tracks[-1]:
         yield from (Sentence(Text(line, QUIET)) for line in words.cost(report))
+    if options.brief:
+        return
     yield from _section(f"The loop{several}", [_tree(report, track, options)])
     marked = waits(report)
     if marked and track is report.tracks[-1]:

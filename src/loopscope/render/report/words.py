@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from loopscope.render.phrases import plain
 from loopscope.render.report import figures as say
-from loopscope.report import At, Category, Cost, Ended, Ending, Report, Spoken, Track, Unplaced, Warmup
+from loopscope.report import At, Category, Ended, Ending, Report, Spoken, Track, Unplaced, Warmup
 
 UNEXPECTED = 20
 """How many of the unexpected are listed."""
@@ -40,7 +40,8 @@ def summary(report: Report, track: Track) -> Iterator[tuple[Category, float | No
 def title(report: Report) -> str:
     """Return the file and what is in it: `run.loop: closed, 3.52 s, 12,345 spans in 84.2 kB`."""
     stored = f"{say.counted(report.spans, 'span')} in {say.size(report.size)}"
-    return f"{plain(report.path)}: {report.state}, {say.duration(report.wall)}, {stored}"
+    to = " to the last stamp" if report.state == "killed" else ""
+    return f"{plain(report.path)}: {report.state}, {say.duration(report.wall)}{to}, {stored}"
 
 
 def origin(report: Report) -> str:
@@ -140,6 +141,8 @@ def _following(report: Report, run: str, event: str) -> Iterator[str]:
 
 def endings(report: Report) -> Iterator[tuple[Ended, str]]:
     """Yield how each run ended, and the sentence that says so; many that finished alike share one."""
+    if not report.endings and not report.events:
+        yield "detached", "no run was recorded: nothing made a fit-like call meanwhile"
     several = len({ending.learner for ending in report.endings}) > 1
     alike = Counter(_alike(ending) for ending in report.endings)
     told = set()
@@ -186,7 +189,7 @@ def _how(ending: Ending, after: str) -> str:
         return f"cancelled by {by}{kind}{f' in {inside}' if inside else ''}, after {after}"
     return {
         "finished": f"finished in {after}",
-        "killed": f"killed after {after}",
+        "killed": f"killed; its last stamp is {after} in, how much later the process died is not known",
         "running": f"running for {after}",
     }.get(ending.how, f"ran on when recording stopped, after {after}")
 
@@ -205,10 +208,10 @@ def tells_before(ending: Ending) -> bool:
 
 
 def last_calls(ending: Ending) -> str:
-    """Return what stands above the calls before an end: `The 20 calls before learn.fit(2) raised ValueError`."""
-    calls = "last call" if len(ending.before) == 1 else f"{len(ending.before)} calls"
+    """Return what stands above the calls before an end: `The last 20 calls of learn.fit(2), which raised OSError`."""
+    calls = "last call" if len(ending.before) == 1 else f"last {len(ending.before)} calls"
     exception = f" {plain(ending.exception)}" if ending.how == "raised" else ""
-    return f"The {calls} before {plain(ending.run)} {ENDS[ending.how]}{exception}"
+    return f"The {calls} of {plain(ending.run)}, which {ENDS[ending.how]}{exception}"
 
 
 def open_calls(ending: Ending) -> str:
@@ -242,7 +245,8 @@ def adds_up(report: Report, track: Track) -> str:
     """Return the proof that no time is lost: both numbers, and that they are the same."""
     rows, wall = track.sum, say.wall(report, track)
     if rows == wall:
-        return f"{say.exact(rows)} in rows = {say.exact(wall)} on the wall, exactly equal"
+        to = " (to the last stamp)" if report.state == "killed" else ""
+        return f"{say.exact(rows)} in rows = {say.exact(wall)} on the wall{to}, exactly equal"
     return f"{say.exact(rows)} in rows, {say.exact(wall)} on the wall: they differ by {say.exact(abs(rows - wall))}"
 
 
@@ -268,10 +272,11 @@ def cost(report: Report) -> Iterator[str]:
         yield f"of which recording: {say.duration(cost.stamps)}, {part} ({made})"
     if cost.reading:
         yield f"of which reading the loop before its runs: {say.duration(cost.reading)}"
-    yield from _calibrated(cost)
 
 
-def _calibrated(cost: Cost) -> Iterator[str]:
+def calibrated(report: Report) -> Iterator[str]:
+    """Yield what recording's own cost is made of, and what the framework's dispatch costs without it."""
+    cost = report.cost
     if cost.clock is not None:
         yield f"one read of the clock: {say.duration(cost.clock)}; a span needs two, less is not possible"
     if cost.dispatch is not None and cost.framework_dispatch is not None:
@@ -296,9 +301,12 @@ def warmup(one: Warmup) -> str:
 
 
 def data(report: Report) -> str:
-    """Return how waiting for data compares: `waiting for data 820 ms, compute 1.90 s: 30.1 % of both`."""
-    both = f"waiting for data {say.duration(report.data)}, compute {say.duration(report.compute)}"
-    return f"{both}: {say.percent(say.waiting(report))} of both"
+    """Return how waiting for data compares with computing, handlers left out, and with all of the runs."""
+    both = (
+        f"waiting for data {say.duration(report.data)}, compute {say.duration(report.compute)} (handlers not counted)"
+    )
+    part = say.percent(say.share(report.data, say.inside(report)))
+    return f"{both}: data is {say.percent(say.waiting(report))} of the two, {part} of the runs"
 
 
 def table_of(spoken: Sequence[Spoken]) -> list[tuple[str, str, str, str]]:
