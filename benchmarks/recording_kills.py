@@ -222,9 +222,7 @@ def figures(results: list[dict[str, Any]]) -> list[Figure]:
     readable = [one for one in results if "unreadable" not in one]
     return [
         Figure("kill -9 at random moments of a fit", len(results), "times"),
-        Figure(
-            "   behind its end, while the recording was being closed, or was", sum(one["fitted"] for one in results)
-        ),
+        Figure("   of these behind its end, while the file was closed", sum(one["fitted"] for one in results), "times"),
         Figure("   files that do not read, or have no report", len(results) - len(readable), "files", 0),
         Figure("   stamps lost, the one in flight excepted", sum(one["lost"] for one in readable), "stamps", 0),
         Figure("   most stamps lost at once, the one in flight included", most(readable, "in_flight"), "stamps", 1),
