@@ -223,7 +223,11 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic 
 @click.option("--force", is_flag=True, help="Let -o overwrite.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no summary at the end.")
 @click.option(
-    "--max-size", type=Size(), default=api.LIMIT, metavar="SIZE", help="Record no more than that; 400K at least.  [default: 4G]"
+    "--max-size",
+    type=Size(),
+    default=api.LIMIT,
+    metavar="SIZE",
+    help="Record no more than that; 400K at least.  [default: 4G]",
 )
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT.py [ARGS]...")
 def run(
