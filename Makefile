@@ -42,7 +42,7 @@ bench: $(VENV)/test.stamp ## measure; prints tables and writes benchmarks/result
 	$(BIN)/python benchmarks/inspect_time.py
 	$(MAKE) --no-print-directory bench-record
 
-bench-record: $(VENV)/bench.stamp ## the figures of recording alone, 25 minutes (ARGS=--quick: does it run?)
+bench-record: $(VENV)/bench.stamp ## the figures of recording alone, 15 minutes (ARGS=--quick: does it run?)
 	$(BIN)/python benchmarks/recording.py $(ARGS)
 
 clean: ## remove what the other targets made

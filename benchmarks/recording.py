@@ -11,21 +11,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import part
 from measure import RESULTS, Figure, keep, table
-from part import options
 
 PARTS = ("fit", "dispatch", "files", "kills")
 
 
 def main() -> None:
-    parser = options(__doc__)
+    parser = part.options(__doc__)
     parser.add_argument("--keep", help="folder where long recordings stay for the next time")
     parser.add_argument("--table", action="store_true", help="measure nothing; print the last table as Markdown")
     given = parser.parse_args()
-    folder = given.out or RESULTS
     if given.table:
-        print(*markdown(folder), sep="\n")
+        print(*markdown(given.out or RESULTS), sep="\n")
         return
+    folder = part.folder(given)
     for name in PARTS:
         more = ["--quick"] * given.quick + ["--out", str(folder)]
         if name == "files" and given.keep:
