@@ -555,3 +555,14 @@ def test_the_comparisons_can_fail(tmp_path):
     span = {"pid": 1, "tid": 1, "ts": 0.0, "dur": 2.0, "name": "a"}
     assert overlaps([span, {**span, "ts": 1.0, "name": "b"}]) == [("a", "b")]
     assert overlaps([span, {**span, "ts": 1.0, "dur": 1.0}, {**span, "ts": 2.0}, {**span, "tid": 2, "ts": 3.0}]) == []
+
+
+def test_the_slowest_handlers_are_told_apart(tmp_path):
+    """No two of them have the same name and note: the two fits of fine_tune are counted."""
+    learn = learner()
+    with learn.no_bar(), learn.no_logging(), loopscope.record(learn, tmp_path / "run.loop") as rec:
+        learn.fine_tune(1)
+    shown = [(line.name, line.note) for line in rec.report().slowest]
+    assert len(shown) == len(set(shown))
+    assert ("ParamScheduler.before_batch", "fit 1") in shown
+    assert ("ParamScheduler.before_batch", "fit 2") in shown

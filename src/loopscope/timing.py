@@ -7,6 +7,7 @@ Constraint: integer arithmetic only, so that the rows sum to the wall time exact
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -84,7 +85,7 @@ def _told_apart(tracks: Sequence[Track]) -> Iterator[Line]:
     """Yield the handlers of all trees; one that stands in several places gets a note that says which it is."""
     found: dict[tuple[str, str], list[tuple[tuple[str, ...], Line]]] = {}
     for one in tracks:
-        for path, line in _handlers(one.root, ()):
+        for path, line in _handlers(one.root, (one.thread,)):
             found.setdefault((line.name, line.callback), []).append((path, line))
     for places in found.values():
         common = set.intersection(*(set(path) for path, _ in places))
@@ -95,9 +96,12 @@ def _told_apart(tracks: Sequence[Track]) -> Iterator[Line]:
 def _handlers(line: Line, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Line]]:
     if line.kind == "handler":
         yield path, line
-    below = (*path, line.name) if line.kind != "event" else path
+    often = Counter(child.name for child in line.children)
+    seen: Counter[str] = Counter()
     for child in line.children:
-        yield from _handlers(child, below)
+        seen[child.name] += 1
+        name = child.name if often[child.name] == 1 else f"{child.name} {seen[child.name]}"  # the fits of fine_tune
+        yield from _handlers(child, (*path, name) if child.kind in ("run", "scope", "handler") else path)
 
 
 def _state(state: str) -> Literal["closed", "running", "killed"]:
