@@ -12,8 +12,8 @@ import pytest
 import loopscope
 from loopscope.errors import LoopscopeError
 from loopscope.recordings import LoopRecording
-from loopscope.render.report import Options, renderer
-from loopscope.saving import suffix_format, written
+from loopscope.render.report import SUFFIXES, Options, renderer
+from loopscope.saving import ALL, format_of, written
 
 SAMPLE = Path(__file__).parent / "fastai_recordings" / "raised.loop"
 
@@ -138,6 +138,6 @@ def test_a_disk_that_is_full() -> None:
 
 def test_unknown_formats() -> None:
     """A suffix in whatever case is known; no other is."""
-    assert suffix_format(Path("A.JSON")) == "json"
+    assert format_of(Path("A.JSON"), "--format", SUFFIXES, ALL) == "json"
     with pytest.raises(LoopscopeError, match="does not tell the format"):
-        suffix_format(Path("a"))
+        format_of(Path("a"), "--format", SUFFIXES, ALL)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from loopscope import adapters, script
+from loopscope import adapters, saving, script
 from loopscope.errors import LoopscopeError, UnknownChoice
 from loopscope.fitcalls import Call
 from loopscope.model import Handler, Loop
@@ -229,13 +229,7 @@ def format_of(path: Path, or_say: str) -> str:
 
     Raises `LoopscopeError` for another suffix.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(f"{suffix} ({format})" for suffix, format in SUFFIXES.items())
-        raise LoopscopeError(
-            f"the name {path.name} does not tell the format. Known: {known}; "
-            f"or say it: {or_say} with one of {', '.join(FORMATS)}."
-        )
-    return SUFFIXES[path.suffix.lower()]
+    return saving.format_of(path, or_say, SUFFIXES, FORMATS)
 
 
 def _write(text: str, file: TextIO) -> None:

@@ -44,7 +44,6 @@ class Watching(Protocol):
 class Run:
     """A fit-like call that is under way: `loop` is its map, `ids` the callbacks that the map names."""
 
-    number: int
     loop: Loop
     ids: tuple[str, ...]
     rows: memoryview
@@ -108,7 +107,6 @@ class Left:
     handler: str
     epoch: int | None
     batch: int | None
-    depth: int
 
 
 @dataclass(slots=True, eq=False)
@@ -200,18 +198,8 @@ class Subject:
         ids = dict.fromkeys(one.id for found in loop.binding.handlers.values() for one in found)
         if self.watched is not None and not self.runs:
             self.watched.number(obj)
-        lane = tape.lane()
-        rows, at = lane.rows, lane.at
-        try:
-            rows[at + 1] = tape.clock()
-            rows[at] = code
-        except (IndexError, ValueError):
-            lane.more()
-            rows, at = lane.rows, lane.at
-            rows[at + 1] = tape.clock()
-            rows[at] = code
-        lane.at = at + 3
-        run = Run(number, loop, tuple(ids), rows, at, rows[at + 1])
+        rows, at = tape.lane().begin(code, tape.clock)
+        run = Run(loop, tuple(ids), rows, at, rows[at + 1])
         self.runs.append(run)
         self.recorder.reading += rows[at + 1] - start
         return lambda error: self._end(run, code, error)
@@ -241,6 +229,4 @@ class Subject:
             message = ""
         name = type(error).__name__
         self.recorder.tape.line("left", run=code, clock=now, exception=name, message=message)
-        self.recorder.left = Left(
-            id(error), name, run.loop.call, seen.event, seen.handler, seen.epoch, seen.batch, len(self.runs)
-        )
+        self.recorder.left = Left(id(error), name, run.loop.call, seen.event, seen.handler, seen.epoch, seen.batch)

@@ -1,4 +1,4 @@
-"""Run the user's program as python would, recorded from the import of its framework to its end."""
+"""Run the user's program as python would, recorded from its first fit-like call to its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loopscope.session import LIMIT, Session, tell, where
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """How to record a program: `Recorded(None)` makes `train.py.1234.loop`; `quiet` leaves the report out."""
+    """How to record a program: `Recorded(None)` makes `train.py.1234.loop`; `quiet` leaves the summary out."""
 
     path: Path | None = None
     force: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,7 +15,7 @@ from loopscope.render.report import FORMATS, SORTS, SUFFIXES, Options, renderer
 if TYPE_CHECKING:
     from loopscope.report import Report
 
-__all__ = ["ALL", "SORTS", "save", "suffix_format", "written"]
+__all__ = ["ALL", "SORTS", "format_of", "save", "written"]
 
 ALL = (*FORMATS, "trace")
 """The formats that a recording can be saved in."""
@@ -31,7 +31,7 @@ def save(
     free(path, force)
     if path.exists() and source.exists() and path.samefile(source):
         raise LoopscopeError(f"{path} is the recording itself. Give another file, for example {path.stem}.md.")
-    format = format or suffix_format(path)
+    format = format or format_of(path, "--format (format=)", SUFFIXES, ALL)
     if format != "trace":
         text = renderer(format).render(report(), options)
         with written(path, force) as out:
@@ -47,15 +47,18 @@ def save(
         trace.write(out, tracks(placed), begin=placed.begin)
 
 
-def suffix_format(path: Path) -> str:
-    """Return the format that a file's name stands for; raises `LoopscopeError`."""
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(f"{suffix} ({format})" for suffix, format in SUFFIXES.items())
+def format_of(path: Path, or_say: str, suffixes: Mapping[str, str], formats: Iterable[str]) -> str:
+    """Return the format that the suffix of `path` stands for; `or_say` tells how else to name one of `formats`.
+
+    Raises `LoopscopeError` for another suffix.
+    """
+    if path.suffix.lower() not in suffixes:
+        known = ", ".join(f"{suffix} ({format})" for suffix, format in suffixes.items())
         raise LoopscopeError(
-            f"the name {path.name} does not tell the format. Known: {known}; or say it: --format "
-            f"(format=) with one of {', '.join(ALL)}."
+            f"the name {path.name} does not tell the format. Known: {known}; "
+            f"or say it: {or_say} with one of {', '.join(formats)}."
         )
-    return SUFFIXES[path.suffix.lower()]
+    return suffixes[path.suffix.lower()]
 
 
 def free(path: Path, force: bool) -> None:

@@ -80,6 +80,23 @@ class Lane:
         self._tape = tape
         self._size = FIRST_ROWS
 
+    def begin(self, code: int, clock: Callable[[], int]) -> tuple[memoryview, int]:
+        """Write a start stamp, where a call more does not matter; return the rows and where its own begins.
+
+        Never raises.
+        """
+        rows, at = self.rows, self.at
+        try:
+            rows[at + 1] = clock()
+            rows[at] = code
+        except (IndexError, ValueError):  # full, or taken from a forked child
+            self.more()
+            rows, at = self.rows, self.at
+            rows[at + 1] = clock()
+            rows[at] = code
+        self.at = at + 3
+        return rows, at
+
     def more(self) -> None:
         """Provide rows from `at` on: call it when a store raised IndexError, then read `rows` and `at` again.
 

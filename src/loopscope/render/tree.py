@@ -1,12 +1,11 @@
 """The loop as a tree for a terminal.
 
 Compact: each event's handlers follow it on its line, what is remarkable about one stands in a footnote. With
-`verbose` each handler has rows of its own. Constraint: the only module of the package that imports rich.
+`verbose` each handler has rows of its own. Constraint: names get into rich as text, never as markup.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from rich.tree import Tree
 from loopscope.render import Options
 from loopscope.render import phrases as say
 from loopscope.render.entries import Entry, entries
+from loopscope.render.plaintext import printed
 from loopscope.views import Landed, View, landed
 
 WIDTH = 100
@@ -55,19 +55,7 @@ MEANING = {
 
 def render(view: View, options: Options) -> str:
     """Return the tree as text, with terminal colours if `options.color`."""
-    out = io.StringIO()
-    console = Console(
-        file=out,
-        width=options.width or WIDTH,
-        force_jupyter=False,  # or rich would display it there, file or not
-        force_terminal=options.color,
-        color_system="standard" if options.color else None,
-        no_color=not options.color,
-        legacy_windows=False,
-        _environ={},
-    )
-    console.print(renderable(view, options))
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return printed(renderable(view, options), options.width or WIDTH, options.color)
 
 
 def renderable(view: View, options: Options) -> RenderableType:

@@ -348,14 +348,8 @@ def again(lane: Any, code: int) -> tuple[Any, int]:
 def begin(watched: Watched, code: int) -> tuple[Any, int]:
     """Write a start stamp; return where its row is."""
     lane = watched.lanes.get(get_ident()) or watched.lane()
-    rows, at = lane.rows, lane.at
-    try:
-        rows[at + 1] = clock()
-        rows[at] = code
-    except (IndexError, ValueError):
-        rows, at = again(lane, code)
-    lane.at = at + 3
-    return rows, at
+    opened: tuple[Any, int] = lane.begin(code, clock)
+    return opened
 
 
 def finish(opened: Iterable[tuple[Any, int]]) -> None:

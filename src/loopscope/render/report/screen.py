@@ -6,7 +6,6 @@ rich; names and messages get into rich as `Text`, never as markup.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from loopscope.render.phrases import plain
+from loopscope.render.plaintext import printed
 from loopscope.render.report import Options, figures, words
 from loopscope.render.report.grid import Grid, GridRow, Sentence
 from loopscope.render.report.rows import Row, marks, name, place, rows, slowest, told, waits
@@ -37,19 +37,7 @@ ASCII = str.maketrans(
 
 def render(report: Report, options: Options) -> str:
     """Return what a terminal shows as text, with its colours if `options.color`."""
-    out = io.StringIO()
-    console = Console(
-        file=out,
-        width=options.width or WIDTH,
-        force_jupyter=False,  # or rich would display it there, file or not
-        force_terminal=options.color,
-        color_system="standard" if options.color else None,
-        no_color=not options.color,
-        legacy_windows=False,
-        _environ={},
-    )
-    console.print(renderable(report, options))
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return printed(renderable(report, options), options.width or WIDTH, options.color)
 
 
 def renderable(report: Report, options: Options) -> RenderableType:
