@@ -136,7 +136,7 @@ def fit(epochs: int | None = 2) -> Loop:
     )
 
 
-WORDS = ("kind", "trust", "then", "origin", "exception", "exceptions", "cancels", "swallowed")
+WORDS = ("kind", "trust", "then", "how", "evidence", "origin", "exception", "exceptions", "cancels", "swallowed")
 """Fields whose texts have a meaning of their own, or are put together from parts of them."""
 
 

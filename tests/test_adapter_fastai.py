@@ -331,7 +331,7 @@ def test_a_broken_repr_is_no_obstacle():
 
 def test_what_is_no_learner_is_refused_by_name():
     """An object of another type, and the class instead of an instance, get an error that says what to pass."""
-    with pytest.raises(UnknownObject, match=r"an object of type int is no learner .* fastai"):
+    with pytest.raises(UnknownObject, match=r"an object of type int is no learner.* fastai"):
         adapters.find(3)
     with pytest.raises(UnknownObject, match=r"the class Learner .* Pass an instance"):
         adapters.find(Learner)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from loopscope import adapters, saving, script
+from loopscope import adapters, catalog, saving, script
+from loopscope.catalog import FRAMEWORKS, Framework
 from loopscope.errors import LoopscopeError, UnknownChoice
 from loopscope.fitcalls import Call
 from loopscope.model import Handler, Loop
@@ -27,12 +28,15 @@ from loopscope.views import Landed, Row, View, landed, view
 
 __all__ = [
     "FORMATS",
+    "FRAMEWORKS",
     "LIMIT",
+    "MOMENT_FORMATS",
     "SAVE_FORMATS",
     "SORTS",
     "Call",
     "LoopMap",
     "LoopRecording",
+    "Moments",
     "Program",
     "Recorded",
     "Spec",
@@ -42,6 +46,7 @@ __all__ = [
     "format_of",
     "inspect",
     "load",
+    "moments",
     "raised_by_program",
     "record",
     "run_recorded",
@@ -54,22 +59,35 @@ if TYPE_CHECKING:
 FOLDS = ("tree", "html")
 """The formats for which a notebook shows the map itself, which unfolds."""
 
+MOMENT_FORMATS = ("text", "markdown", "json")
+"""The formats of the moments."""
+
 
 def inspect(
-    obj: object, run: str = "fit", *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None
+    obj: object,
+    run: str = "",
+    *,
+    epochs: int | None = None,
+    start_epoch: int = 0,
+    cbs: object = None,
+    **arguments: object,
 ) -> LoopMap:
     """Return the loop that `obj.<run>(...)` would run: `inspect(learn, "fit_one_cycle", epochs=3)`; nothing is run.
 
+    `run` is a method of the learner, trainer, model or engine that trains; by default the framework's most usual one.
     `cbs` are callbacks of your own (one or a list, instances or classes): the map shows where they land, the object
-    is not changed. Raises `UnknownObject`, `UnknownChoice` for a run, `BadCallback`, `BadValue`.
+    is not changed. `arguments` are those of the run itself: `inspect(trainer, "fit", model=net, datamodule=data)`.
+    Raises `UnknownObject`, `UnknownChoice` for a run, `BadCallback`, `BadValue`.
     """
     adapter = adapters.find(obj)
-    return LoopMap(adapter.describe(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs))
+    more: dict[str, Any] = {"arguments": arguments} if arguments else {}  # an adapter of a third party may be older
+    run = run or adapter.RUNS[0]
+    return LoopMap(adapter.describe(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs, **more))
 
 
 def show(  # noqa: PLR0913 - those of inspect, and how it looks
     obj: object,
-    run: str = "fit",
+    run: str = "",
     *,
     epochs: int | None = None,
     start_epoch: int = 0,
@@ -77,13 +95,14 @@ def show(  # noqa: PLR0913 - those of inspect, and how it looks
     verbose: bool = False,
     format: str = "tree",
     file: TextIO | None = None,
+    **arguments: object,
 ) -> None:
     """Print the loop that `obj.<run>(...)` would run: `show(learn, epochs=2, cbs=MyCallback)`.
 
-    The arguments up to `cbs` are those of `inspect`, the others those of `LoopMap.show`.
+    `verbose`, `format` and `file` are those of `LoopMap.show`, all others those of `inspect`.
     """
     renderer(format)  # a misspelt format is said before any work
-    shown = inspect(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs)
+    shown = inspect(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs, **arguments)
     shown.show(format, verbose=verbose, file=file)
 
 
@@ -113,6 +132,47 @@ def event_docs(framework: str) -> Mapping[str, str]:
     if framework not in known:
         raise UnknownChoice.of("framework", framework, known)
     return cast(adapters.Adapter, importlib.import_module(known[framework])).event_docs()
+
+
+def moments(*frameworks: str) -> Moments:
+    """Return which events are the same moment in each framework: `print(moments("fastai", "keras"))`; none: in all.
+
+    No framework has to be installed, and none is imported. Raises `UnknownChoice` for one that is not in `FRAMEWORKS`.
+    """
+    return Moments(tuple(map(catalog.framework, dict.fromkeys(frameworks or FRAMEWORKS))))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Moments:
+    """The same moment in several frameworks; of one alone, also all its events. Print it, or render it."""
+
+    frameworks: tuple[Framework, ...]
+
+    def render(self, format: str = "text", *, width: int | None = None) -> str:
+        """Return it as text of `width` columns (None: 100), as markdown or as json."""
+        from loopscope.render.moments import render
+
+        return render(format, self.frameworks, width)
+
+    def show(self, file: TextIO | None = None) -> None:
+        """Print it to `file` or the screen, in colour only on a terminal."""
+        from rich.console import Console
+
+        Console(file=file, highlight=False, force_jupyter=False).print(self)
+
+    def __str__(self) -> str:
+        return self.render().removesuffix("\n")
+
+    def __repr__(self) -> str:
+        return f"<the moments of {', '.join(one.name for one in self.frameworks)}; print() shows them>"
+
+    def __rich__(self) -> RenderableType:
+        from loopscope.render.moments import renderable
+
+        return renderable(self.frameworks)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/markdown": self.render("markdown"), "text/plain": str(self)}
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -18,6 +18,9 @@ from loopscope.model import Event, Scope, Step
 KINDS: Mapping[str, type] = {"event": Event, "step": Step, "scope": Scope}
 """What a node of the protocol is called -> its class; JSON has no classes, so each node says its kind."""
 
+LATER = frozenset(("how", "evidence", "own_flags", "inside", "turns"))
+"""Fields that older texts lack; they then have the default."""
+
 NAMES = {cls: kind for kind, cls in KINDS.items()}
 
 
@@ -56,7 +59,8 @@ def _made(value: Any, wanted: type) -> Any:
     _expect(value, dict)
     if wanted in NAMES and value["kind"] != NAMES[wanted]:
         raise TypeError(f"{value['kind']!r} is no {NAMES[wanted]}")
-    return wanted(**{name: decode(value[name], kind) for name, kind in _fields(wanted).items()})
+    kinds = _fields(wanted).items()
+    return wanted(**{name: decode(value[name], kind) for name, kind in kinds if name in value or name not in LATER})
 
 
 @functools.cache

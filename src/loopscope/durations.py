@@ -16,7 +16,7 @@ from loopscope.places import Gap, Places
 from loopscope.placing import Block
 from loopscope.report import Stats
 
-DATA = ("draw a batch", "move to device", "split into xb and yb")
+DATA = ("start the data", "draw a batch", "move to device", "split into xb and yb")
 COMPUTE = ("forward", "loss", "backward", "optimizer step", "zero_grad")
 CATEGORIES = ("data", *COMPUTE, "handlers", "dispatch", "between events", "framework", "outside")
 """The rows of the summary, in the order in which they are read."""
@@ -97,12 +97,7 @@ class Timed:
 
     def entered(self, scope: int) -> tuple[Any, Any]:
         """Return the numbers of the first event of each entry of a scope, and of the one behind its last."""
-        runs = [one for one in self.block.entered.get(scope, ()) if one[1] > one[0]]
-        steps: Any = [np.arange(times, dtype=np.int64) * every for _, _, every, times in runs]
-        begins = np.concatenate([np.zeros(0, np.int64), *(one[0] + by for one, by in zip(runs, steps, strict=True))])
-        ends = np.concatenate([np.zeros(0, np.int64), *(one[1] + by for one, by in zip(runs, steps, strict=True))])
-        order = np.argsort(begins, kind="stable")
-        return begins[order], ends[order]
+        return self.block.entries(scope)
 
     def leads(self, scope: int, begins: Any) -> Any:
         """Return whether what lies before these events belongs to the scope that they begin: drawing the batch, say."""

@@ -12,10 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Trust = Literal["declared", "inferred", "observed"]
 """Where a fact comes from: said by its author, read from source without running it, or seen in a run."""
+
+Evidence = Literal["exact", "merged", "inferred"]
+"""How a recorded call is known: as it was made; together with others that have the same name; put together from what
+was seen around it."""
 
 Flags: TypeAlias = Mapping[str, bool | None]
 """What is known of each flag: True, False, or None when only the run decides. A missing name means None."""
@@ -87,7 +91,9 @@ class Handler:
     `origin` says how the callback came into the loop: `"learner"`, `"cbs"`, or `"added by lr_find"`.
     `reason` says in words why it stands where it stands. `needs` are the flags without which the framework
     skips it, `sets` the flags that change once it has run (None: to a value that only the run knows).
-    `nested` names the fit-like calls that its source makes: loops inside this one.
+    `nested` names the fit-like calls that its source makes: loops inside this one. `evidence` says how a recording
+    knows its calls. `inside` is what a call of it may fire by itself: events inside an event (a checkpoint that is
+    saved asks everybody for their state).
     """
 
     id: str
@@ -104,6 +110,8 @@ class Handler:
     sets: tuple[tuple[str, bool | None], ...] = ()
     raises: tuple[Raise, ...] = ()
     nested: tuple[str, ...] = ()
+    evidence: Evidence = "exact"
+    inside: tuple[Node, ...] = ()
 
     def doc(self) -> str | None:
         """Return what the author declared, or None."""
@@ -116,11 +124,17 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A named point at which the framework calls its callbacks; `place` is the line that fires it."""
+    """A named point at which the framework calls its callbacks; `place` is the line that fires it.
+
+    `how` says what a recording sees of it: `"calls"`, the calls and when each began and ended; `"edge"`, only a moment,
+    the begin or the end of a call that encloses other events (`enclosing`); `"unseen"`, nothing where it has no
+    handlers, so that it may be missing; `"apart"`, its calls are made by another thread, whenever that comes to it.
+    """
 
     name: str
     place: Place | None = None
     needs: tuple[Need, ...] = ()
+    how: Literal["calls", "edge", "unseen", "apart"] = "calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +181,53 @@ ONCE = Repeat(1, 1)
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """A flag that follows from how often a scope was entered: `Turns("every=3", ((3, None, 3),))`.
+
+    At each entry it becomes whether the number of that entry, counted from 1 over the whole run, is in one of `spans`:
+    first, last (None: without end), step.
+    """
+
+    flag: str
+    spans: tuple[tuple[int, int | None, int], ...]
+
+    def at(self, entry: int) -> bool:
+        """Return the flag's value from this entry on, up to the next one."""
+        return any(
+            first <= entry and (last is None or entry <= last) and (entry - first) % step == 0
+            for first, last, step in self.spans
+        )
+
+    def steady(self, entry: int) -> int:
+        """Return for how many entries from this one on the value is sure to be that of this one."""
+        return min((_changes(span, entry) for span in self.spans), default=FAR) - entry
+
+
+FAR = 1 << 62
+"""More entries than any run has."""
+
+
+def _changes(span: tuple[int, int | None, int], entry: int) -> int:
+    """Return the first entry behind `entry` at which another may be in the span, or out of it."""
+    first, last, step = span
+    if entry < first:
+        return first
+    if last is not None and entry > last:
+        return FAR
+    if step == 1:
+        return FAR if last is None else last + 1
+    into = (entry - first) % step
+    return entry + step - into if into else entry + 1
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """A stretch of the loop that can be entered, left and unwound.
 
     Each of its repetitions runs `before`, then `body`; an exception in `body` (only there) is looked up in
     `catches`; then comes `exit`, which with `always` also runs when an exception passes through (a `finally`).
-    `sets` are flags that hold from its entry on, `last_sets` from the entry of its last repetition. `method` is the
-    framework's method that it was read from.
+    `sets` are flags that hold from its entry on, `last_sets` from the entry of its last repetition; `turns` are those
+    that change with the number of its entries. `method` is the framework's method that it was read from.
     """
 
     name: str
@@ -186,6 +240,7 @@ class Scope:
     needs: tuple[Need, ...] = ()
     sets: tuple[tuple[str, bool | None], ...] = ()
     last_sets: tuple[tuple[str, bool | None], ...] = ()
+    turns: tuple[Turns, ...] = ()
     place: Place | None = None
     method: str = ""
     note: str = ""
@@ -200,6 +255,23 @@ class Scope:
 
 
 Node: TypeAlias = Event | Step | Scope
+
+
+def over(event: str) -> str:
+    """Return what the end of an enclosing call is called: `over("optimizer_step")`."""
+    return f"{event} is over"
+
+
+def enclosing(name: str, *body: Node, event: str = "", **more: Any) -> Scope:
+    """Return the scope of a call that other events happen inside of: `enclosing("optimizer_step", Step("forward"))`.
+
+    It begins with the event `event` (`name`, if that is not given), whose handler is the one that is called, and ends
+    with `over(event)`, however it is left. `more` are further fields of `Scope`.
+    """
+    begins = event or name
+    place = more.get("place")
+    edges = Event(begins, place, how="edge"), Event(over(begins), place, how="edge")
+    return Scope(name, body, before=edges[:1], exit=edges[1:], always=True, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +295,8 @@ class Loop:
     a handler can leave a scope on purpose; `swallowed` are exceptions that the framework's dispatch drops
     without a word (the remaining handlers of that event do not run). `outline` is the framework's own printed
     list of its loop, if it has one. `notes` are things that a reader of the map must know. `home` is the folder of the
-    framework's own code: what stands elsewhere is an override.
+    framework's own code: what stands elsewhere is an override. A run inside a handler of another run shares the flags
+    of that one, unless it has `own_flags`.
     """
 
     framework: str
@@ -240,3 +313,4 @@ class Loop:
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     home: str = ""
+    own_flags: bool = False

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
-from loopscope.model import Event, Handler, Loop, Need, Node, Scope, Step
+from loopscope.model import Event, Handler, Loop, Need, Node, Repeat, Scope, Step
 from loopscope.places import Bound, Gap, Inside, Out, Places, Trace
 from loopscope.seen import Call, Fired
 from loopscope.views import caught
+
+Nested: TypeAlias = Callable[[Call], Loop | Sequence[tuple[Sequence[Fired], Loop]]]
+"""Gives the loop of what ran inside a handler call; where several runs did, the events of each with its loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,12 @@ def follow(
     fired: Sequence[Fired],
     outcome: str | None = None,
     *,
-    nested: Callable[[Call], Loop] | None = None,
+    nested: Nested | None = None,
 ) -> Followed:
     """Follow `fired` along `loop`; `outcome` is the class name of the exception that left the run, if one did.
 
-    `nested` gives the loop of a run that took place inside a handler call; without it such a call is unexpected.
+    `nested` gives the loop of a run that took place inside a handler call, or several with the events of each; without
+    it such a call is unexpected.
     """
     inside = None if nested is None else _Strict(nested)
     follower = _Follower(fired, dict(loop.flags), inside)
@@ -58,7 +63,7 @@ class Placing:
     """A run that is placed whole: `Placing(trace, out, places, inside)`, then `place(loop, outcome)`.
 
     `cut` says that the recording ends before the run does; `opened` that its last event has no end.
-    `unnamed` counts the calls that have no place.
+    `unnamed` counts the calls that have no place, `apart` by name the events that other threads are to see to.
     `limit` is the number of unexpected things after which the rest is given up and counted as unexpected.
     """
 
@@ -74,6 +79,7 @@ class Placing:
     unexpected: list[Unexpected] = field(default_factory=list)
     given_up: int = 0
     unnamed: int = 0
+    apart: dict[str, int] = field(default_factory=dict)
 
     def place(self, loop: Loop, outcome: str | None, flags: dict[str, bool | None] | None = None) -> None:
         """Follow the run to its end; what is unexpected is collected and stepped over."""
@@ -87,6 +93,7 @@ class Placing:
         if len(self.unexpected) >= self.limit:
             self.given_up += len(self.trace) - follower.at
         self.calls += follower.calls
+        self.apart = follower.apart
 
 
 class _Wrong(Exception):
@@ -109,14 +116,19 @@ class _Unwinding(Exception):
 class _Strict:
     """What ran inside a handler call, followed as strictly as what is around it."""
 
-    nested: Callable[[Call], Loop]
+    nested: Nested
 
-    def __call__(self, call: Call, flags: dict[str, bool | None]) -> int:
-        inner = _Follower(call.inner, flags, self)
-        loop = self.nested(call)
-        flags.update({name: value for name, value in loop.flags.items() if name not in flags})
-        inner.run(loop, call.raised)
-        return inner.calls
+    def __call__(self, call: Call, flags: dict[str, bool | None], handler: Handler | None = None) -> tuple[int, bool]:
+        found = self.nested(call)
+        runs = [(call.inner, found)] if isinstance(found, Loop) else list(found)
+        calls = 0
+        for number, (events, loop) in enumerate(runs, 1):
+            known = dict(loop.flags) if loop.own_flags else flags
+            inner = _Follower(events, known, self)
+            known.update({name: value for name, value in loop.flags.items() if name not in known})
+            inner.run(loop, call.raised if number == len(runs) else None)
+            calls += inner.calls
+        return calls, not all(loop.own_flags for _, loop in runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +146,7 @@ class _Stretch:
     raised: bool
     in_step: bool
     after: tuple[object, ...]
+    apart: tuple[tuple[str, int], ...]
 
 
 @dataclass(slots=True)
@@ -162,6 +175,8 @@ class _Follower:
     entered: list[tuple[int, int, int]] = field(default_factory=list)  # and (scope, begin, end) of each scope
     stretches: dict[tuple[object, ...], dict[int, dict[bytes, _Stretch]]] = field(default_factory=dict)
     bounds: list[Bound] = field(default_factory=list)
+    apart: dict[str, int] = field(default_factory=dict)  # events that were left to other threads, by name
+    entries: dict[int, int] = field(default_factory=dict)  # how often each scope with turns was entered
 
     def run(self, loop: Loop, outcome: str | None) -> None:
         self.loop, self.outcome = loop, outcome
@@ -207,7 +222,10 @@ class _Follower:
                     continue
                 self.rest[depth] = nodes, at
                 if isinstance(node, Event):
-                    self.event(node)
+                    if node.how not in OPTIONAL or self.comes(node):
+                        self.event(node)
+                    else:
+                        self.unseen(node)
                 elif isinstance(node, Scope):
                     self.scope(node, self.nested > nested)
                     nested = self.nested
@@ -217,6 +235,12 @@ class _Follower:
                         self.steps = (*self.steps, (node, tuple(self.path)))
         finally:
             del self.rest[depth:]
+
+    def unseen(self, event: Event) -> None:
+        """Pass over an event that this thread does not see, with what its handlers may change."""
+        if event.how == "apart":
+            self.apart[event.name] = self.apart.get(event.name, 0) + 1
+        self.unsure(one for handler in self.loop.binding.at(event.name) for one in handler.sets)
 
     def wanted(self, node: Node) -> bool:
         """Return whether the run takes this node: by its flags, and where these are open by what fired next.
@@ -263,11 +287,17 @@ class _Follower:
         leaves its own number of epochs behind, a nested validation its data), which then only the run knows.
         """
         if scope.repeat.most is None:
-            self.all(scope)
+            times = self.all(scope)
+            if times < scope.repeat.least:
+                self.ends_here(scope)
+                self.wrong(f"expected {scope.name} at least {scope.repeat.least} times, but it ran {times} times")
             return
+        open_end = scope.repeat.least < scope.repeat.most
         left = scope.repeat.most
         while left:
             self.ends_here(scope)
+            if open_end and scope.repeat.most - left >= scope.repeat.least and not self.comes(scope):
+                return
             if self.fewer(scope, left, shaken):
                 return
             last = left == 1
@@ -278,13 +308,16 @@ class _Follower:
             left -= done or 1
         self.more(scope, shaken)
 
-    def all(self, scope: Scope) -> None:
-        """Follow as many repetitions as there are."""
-        begin = -1
+    def all(self, scope: Scope) -> int:
+        """Follow as many repetitions as there are, and return their number."""
+        begin, times = -1, 0
         while self.comes(scope) and begin < self.at:
             begin = self.at
-            if not self.again(scope, len(self.fired)):
+            done = self.again(scope, len(self.fired))
+            if not done:
                 self.once(scope, True)
+            times += done or 1
+        return times
 
     def fewer(self, scope: Scope, left: int, shaken: bool) -> bool:
         """Return whether the run goes on behind a scope that was expected `left` times more, and say so."""
@@ -334,13 +367,14 @@ class _Follower:
         self.rest += [((scope,), 0)] if more else []
         number = self.placing.places.scope(scope, self.path)
         keeps = self.placing.places.keeps(scope)
-        key, begin, calls = self.state(scope) if keeps else (), self.at, self.calls
+        key, begin, calls = (*self.state(scope), *self.turn(scope)) if keeps else (), self.at, self.calls
+        apart = dict(self.apart)
         mark, entered, wrongs = len(self.log), len(self.entered), len(self.placing.unexpected)
         self.keeping += keeps
         try:
             self.enter(scope)
             if keeps and wrongs == len(self.placing.unexpected):
-                self.keep(scope, key, begin, calls, mark, entered)
+                self.keep(scope, key, (begin, calls, mark, entered), apart)
         finally:
             del self.rest[depth:]
             self.placing.out.entered(number, begin, self.at, 0, 1)
@@ -351,9 +385,12 @@ class _Follower:
                 self.log.clear()
                 self.entered.clear()
 
-    def keep(self, scope: Scope, key: tuple[object, ...], begin: int, calls: int, mark: int, entered: int) -> None:
-        """Keep what a repetition placed, for its likes."""
+    def keep(
+        self, scope: Scope, key: tuple[object, ...], since: tuple[int, int, int, int], apart: dict[str, int]
+    ) -> None:
+        """Keep what a repetition placed, for its likes; `since` is where its events, calls, places and scopes begin."""
         assert self.placing is not None
+        begin, calls, mark, entered = since
         length = self.at - begin
         window = self.placing.trace.window(begin, length) if length else None
         if window is None or any(begin <= bound.at < self.at for bound in self.placing.bounds):
@@ -378,6 +415,7 @@ class _Follower:
             self.raised,
             self.in_step,
             self.state(scope),
+            tuple((name, count - apart.get(name, 0)) for name, count in self.apart.items()),
         )
 
     def state(self, scope: Scope) -> tuple[object, ...]:
@@ -386,20 +424,28 @@ class _Follower:
         binding = id(self.loop.binding)
         return id(scope), tuple(self.flags.items()), id(self.before), self.raised, steps, self.in_step, binding
 
+    def turn(self, scope: Scope) -> tuple[bool, ...]:
+        """Return the flags that the next entry of a scope brings with it."""
+        entry = self.entries.get(id(scope), 0) + 1
+        return tuple(turn.at(entry) for turn in scope.turns)
+
     def again(self, scope: Scope, most: int) -> int:
         """Place as many repetitions as are the same as one that was followed before; return their number."""
         if self.placing is None or scope.repeat.most == 1 or not self.stretches:
             return 0
-        key = self.state(scope)
-        for length, known in self.stretches.get(key, {}).items():
+        state = self.state(scope)
+        for length, known in self.stretches.get((*state, *self.turn(scope)), {}).items():
             window = self.placing.trace.window(self.at, length)
             stretch = known.get(window) if window is not None else None
             room = (self.bounds[-1].at if self.bounds else len(self.fired)) - self.at
             if stretch is None or room < length:
                 continue
-            most = min(most, room // length) if stretch.after == key else 1
-            times = self.placing.trace.repeats(self.at, length, most)
+            entry = self.entries.get(id(scope), 0) + 1
+            most = min(most, room // length, *(turn.steady(entry) for turn in scope.turns))
+            times = self.placing.trace.repeats(self.at, length, most if stretch.after == state else 1)
             self.take(stretch, times)
+            if scope.turns:
+                self.entries[id(scope)] = entry + times - 1
             return times
         return 0
 
@@ -415,6 +461,8 @@ class _Follower:
             self.entered.extend((scope, base + begin, base + end) for scope, begin, end in stretch.entered)
         self.at += times * stretch.length
         self.calls += times * stretch.calls
+        for name, count in stretch.apart:
+            self.apart[name] = self.apart.get(name, 0) + times * count
         self.flags.clear()
         self.flags.update(stretch.flags)
         self.before, self.steps = stretch.before, stretch.steps
@@ -422,6 +470,9 @@ class _Follower:
 
     def enter(self, scope: Scope) -> None:
         self.flags.update(scope.sets)
+        if scope.turns:
+            self.flags.update(zip((turn.flag for turn in scope.turns), self.turn(scope), strict=True))
+            self.entries[id(scope)] = self.entries.get(id(scope), 0) + 1
         self.path.append(scope)
         self.found.append(())
         depth = len(self.rest)
@@ -531,11 +582,11 @@ class _Follower:
         open_end = self.placing is not None and self.placing.opened and self.at == len(self.fired) - 1
         for handler in self.loop.binding.at(event.name):
             met = holds(handler.needs, self.flags)
-            while met and any(call.handler == handler.id for call in left[1:]) and left[0].handler != handler.id:
+            while met and any(_is_of(call, handler) for call in left[1:]) and not _is_of(left[0], handler):
                 extra = left.pop(0)
                 if self.extra(extra, event):
                     return extra.raised
-            here = bool(left) and left[0].handler == handler.id
+            here = bool(left) and _is_of(left[0], handler)
             if (open_end or seen.raised is not None) and not left:
                 break
             if met is True and not here:
@@ -548,7 +599,7 @@ class _Follower:
                 continue
             call = left.pop(0)
             self.calls += 1
-            self.ran_inside(call)
+            self.ran_inside(call, handler)
             if call.raised is not None:
                 if left:
                     self.wrong(f"{event.name}: {left[0].handler} was called after {handler.id} raised {call.raised}")
@@ -574,14 +625,38 @@ class _Follower:
                 self.wrong(f"{event.name}: {handler.id} returned, but should have raised {raise_.exception}")
         self.flags.update(handler.sets)
 
-    def ran_inside(self, call: Call) -> None:
-        """Follow the run that took place inside a handler call; it shares the flags of the one around it."""
+    def ran_inside(self, call: Call, handler: Handler | None = None) -> None:
+        """Follow the run that took place inside a handler call; it shares the flags of the one around it.
+
+        Or the events that the handler fired by itself, where it may do so.
+        """
         if not call.inner:
+            return
+        if handler is not None and handler.inside and isinstance(self.inside, _Strict | None) and call.run is None:
+            inner = _Follower(call.inner, self.flags, self.inside)
+            inner.run(fired_by(handler, self.loop), call.raised)
+            self.calls += inner.calls
             return
         if self.inside is None:
             raise _Wrong(f"{call.handler} ran {call.inner[0].event} inside itself")
-        self.nested += 1
-        self.calls += self.inside(call, self.flags)
+        calls, shaken = self.inside(call, self.flags, handler)
+        self.nested += shaken
+        self.calls += calls
+
+
+def fired_by(handler: Handler, loop: Loop) -> Loop:
+    """Return what a handler fires by itself as a loop of its own, any number of times."""
+    again = Scope(handler.method, handler.inside, repeat=Repeat(0, None, "as often as it likes"))
+    return replace(loop, root=Scope(handler.method, (again,)))
+
+
+OPTIONAL = ("unseen", "apart")
+"""How an event is seen that may be missing where it stands."""
+
+
+def _is_of(call: Call, handler: Handler) -> bool:
+    """Return whether a call is one of this handler: by its id, or by one of several that were recorded as one."""
+    return call.handler == handler.id or (handler.evidence == "merged" and handler.id in call.handler.split("|"))
 
 
 MOST_STATES = 5_000
@@ -611,7 +686,7 @@ def first(nodes: Iterable[Node]) -> tuple[frozenset[str], bool]:
     for node in nodes:
         if isinstance(node, Event):
             names.add(node.name)
-            if not node.needs:
+            if not node.needs and node.how not in OPTIONAL:
                 return frozenset(names), True
         elif isinstance(node, Scope):
             inner, must = first((*node.before, *node.body, *node.exit))

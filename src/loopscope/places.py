@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from loopscope.model import Binding, Event, Flags, Scope, Step
+from loopscope.model import Binding, Event, Flags, Handler, Scope, Step
 from loopscope.seen import Call, Fired
 
 MOST_KEPT = 2_000
@@ -68,7 +68,7 @@ class Places:
     def keeps(self, scope: Scope) -> bool:
         """Return whether repetitions of a scope are worth recognising."""
         if id(scope) not in self.kept:
-            self.kept[id(scope)] = scope.repeat.most != 1 and _size(scope) <= MOST_KEPT
+            self.kept[id(scope)] = scope.repeat.most != 1 and _size(scope) <= MOST_KEPT and not _turning_inside(scope)
         return self.kept[id(scope)]
 
     def node(self, event: Event, path: Sequence[Scope]) -> int:
@@ -105,8 +105,16 @@ class Bound:
 class Inside(Protocol):
     """Follows what ran inside a handler call."""
 
-    def __call__(self, call: Call, flags: dict[str, bool | None]) -> int:
-        """Follow it with the flags of the run around it, which it may change; return how many calls were placed."""
+    def __call__(self, call: Call, flags: dict[str, bool | None], handler: Handler | None = None) -> tuple[int, bool]:
+        """Follow it, as what `handler` did, with the flags of the run around it, which it may change.
+
+        Return how many calls were placed, and whether it may have changed the run around it.
+        """
+
+
+def _turning_inside(scope: Scope) -> bool:
+    """Return whether repetitions differ by how often something inside was entered before."""
+    return any(bool(node.turns) or _turning_inside(node) for node in scope.nodes() if isinstance(node, Scope))
 
 
 def _size(scope: Scope) -> int:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from loopscope import codec
-from loopscope.model import Binding, Loop
-from loopscope.parse import Placing, Unexpected
+from loopscope.gathering import gathered
+from loopscope.model import Binding, Event, Handler, Loop, Scope
+from loopscope.parse import Placing, Unexpected, fired_by
 from loopscope.places import Bound, Places
 from loopscope.recording import Recording, Rows
 from loopscope.seen import Call, Fired
@@ -62,6 +63,13 @@ class Block:
     unexpected: list[Unexpected] = field(default_factory=list)
     unexpected_count: int = 0
     unnamed: int = 0  # so many of its handler calls have no place
+    apart: dict[str, int] = field(default_factory=dict)  # events of its run that other threads are to see to
+    around: Block | None = None  # the run in another thread to which these events belong
+
+    @property
+    def parent_ended(self) -> bool:
+        """Whether the handler call around it, and so all that it fired, is known to have ended."""
+        return self.parent is None or not bool(np.isin(self.owner, self.parent.open))
 
     def all(self) -> Iterator[Block]:
         """Yield it and those inside it, in the order in which they began."""
@@ -77,6 +85,15 @@ class Block:
         end = at + times * len(nodes)
         self.node[at:end] = np.tile(np.array(nodes, np.int32), times)
         self.gaps[at:end] = np.tile(np.array(gaps, np.int32), times)
+
+    def entries(self, scope: int) -> tuple[Any, Any]:
+        """Return the numbers of the first event of each entry of a scope, and of the one behind its last, in order."""
+        runs = [one for one in self.entered.get(scope, ()) if one[1] > one[0]]
+        steps: Any = [np.arange(times, dtype=np.int64) * every for _, _, every, times in runs]
+        begins = np.concatenate([np.zeros(0, np.int64), *(one[0] + by for one, by in zip(runs, steps, strict=True))])
+        ends = np.concatenate([np.zeros(0, np.int64), *(one[1] + by for one, by in zip(runs, steps, strict=True))])
+        order = np.argsort(begins, kind="stable")
+        return begins[order], ends[order]
 
     def entered_(self, scope: int, begin: int, end: int, every: int, times: int) -> None:
         self.entered.setdefault(scope, []).append((begin, end, every, times))
@@ -103,7 +120,7 @@ class Placed:
 
 def place(recording: Recording) -> Placed:
     """Return the recording with every event and call placed, or named as unexpected: `place(read("run.loop"))`."""
-    return _Placer(recording).placed()
+    return _Placer(gathered(recording)).placed()
 
 
 @dataclass(slots=True)
@@ -181,6 +198,7 @@ class _Placer:
         self.loops: dict[int, Loop | None] = {}
         self.places: dict[tuple[int, int], Places] = {}
         self.bindings: dict[int, Binding] = {}
+        self.by_handlers: dict[tuple[int, str, str], tuple[Loop, Places]] = {}
         self.hash = np.random.default_rng(7).integers(1, 1 << 63, most, np.uint64) | np.uint64(1)
         self.end = self.last()
 
@@ -199,16 +217,83 @@ class _Placer:
         return max(self.recording.end, now or 0, self.recording.begin)
 
     def placed(self) -> Placed:
-        lanes = []
-        for lane in self.recording.lanes:
-            blocks = self.blocks(lane)
+        found = [(lane, self.blocks(lane)) for lane in self.recording.lanes]
+        for _, blocks in found:
             for block in blocks:
                 self.cut(block)
-            outer = [block for block in blocks if block.parent is None]
-            for block in outer:
-                self.follow(block, None)
-            lanes.append((lane, tuple(one for block in outer for one in block.all())))
+        outer = [(lane, [block for block in blocks if block.parent is None]) for lane, blocks in found]
+        runs = [block for _, blocks in found for block in blocks if block.run is not None]
+        for run in runs:
+            run.loop = self.loop(run)
+        for _, blocks in outer:
+            for block in blocks:
+                block.around = None if block.run is not None else self.around(block, runs)
+        # those first that belong to a run of another thread: how many they are is compared when that run is followed
+        for alone in (True, False):
+            for _, blocks in outer:
+                for block in blocks:
+                    if (block.around is not None) is alone:
+                        self.follow(block, None)
+        for run in runs:
+            self.count_apart(run, [b for _, blocks in outer for b in blocks if b.around is run])
+        lanes = [(lane, tuple(one for block in blocks for one in block.all())) for lane, blocks in outer]
         return Placed(self.recording, tuple(lanes), self.recording.begin, self.end, self.bindings)
+
+    # -- what other threads do for a run -----------------------------------------------------------------
+
+    def around(self, block: Block, runs: Sequence[Block]) -> Block | None:
+        """Return the run in another thread whose events a stray block holds: all of them, and while it was going on."""
+        if not len(block.events):
+            return None
+        names = [self.names[code] for code in np.unique(block.code[block.events] & NAME).tolist()]
+        first, last = int(block.start[block.events[0]]), int(block.start[block.events[-1]])
+        for run in runs:
+            if run.lane is block.lane or run.loop is None or not run.begin <= first <= last <= run.until:
+                continue
+            known = {node.name for node in _apart(run.loop.root)}
+            same = all(one.get("object") == (run.run or {}).get("object") for one in names)
+            if same and all(one.get("event") in known for one in names):
+                return run
+        return None
+
+    def apart(self, block: Block, trace: _Trace) -> None:
+        """Place the events of a block that belongs to a run of another thread: by name, against its binding."""
+        run = block.around
+        assert run is not None
+        assert run.loop is not None
+        assert run.run is not None
+        block.loop = run.loop
+        block.places = self.places.setdefault((int(run.run["loop"]), int(run.run["object"])), Places())
+        nodes: dict[str, int] = {}
+        for path, node in _paths(run.loop.root):
+            if node.how == "apart":
+                nodes.setdefault(node.name, block.places.node(node, path))
+        table = np.array([nodes[fired.event] for fired in trace.table], np.int32)
+        block.node[:] = table[np.array(trace.listed, np.int64)]
+        for number, fired in enumerate(trace.table):
+            allowed = [one.id for one in run.loop.binding.at(fired.event)]
+            for call in fired.calls:
+                if call.handler not in allowed:
+                    at = trace.listed.index(number)
+                    message = f"{fired.event}: {call.handler} was called, which the binding does not name there"
+                    block.unexpected.append(Unexpected(at, message))
+                    block.unexpected_count += trace.listed.count(number)
+
+    def count_apart(self, run: Block, blocks: Sequence[Block]) -> None:
+        """Compare how many events other threads saw to with how many the run left to them."""
+        if not run.apart or run.outcome or not run.ended:
+            return
+        seen: dict[str, int] = {}
+        for block in blocks:
+            for code, count in zip(*np.unique(block.code[block.events] & NAME, return_counts=True), strict=True):
+                name = str(self.names[int(code)].get("event"))
+                seen[name] = seen.get(name, 0) + int(count)
+        for name in sorted(run.apart.keys() | seen.keys()):
+            wanted, found = run.apart.get(name, 0), seen.get(name, 0)
+            if wanted != found:
+                message = f"expected {name} {wanted} times in other threads, but it fired {found} times"
+                run.unexpected.append(Unexpected(len(run.events), message))
+                run.unexpected_count += 1
 
     # -- which rows belong to which run ------------------------------------------------------------------
 
@@ -371,6 +456,9 @@ class _Placer:
         block.gaps = np.full(events, -1, np.int32)
         block.loop = self.loop(block)
         trace = self.trace(block)
+        if block.around is not None:
+            self.apart(block, trace)
+            return
         if block.loop is None:
             self.unplaced(block, trace, flags)
             return
@@ -389,16 +477,39 @@ class _Placer:
         block.unexpected = placing.unexpected
         block.unexpected_count = len(placing.unexpected) + placing.given_up
         block.unnamed = placing.unnamed
+        block.apart = placing.apart
         followed = {id(child) for child in block.children if child.node is not None}
         for child in block.children:
             if id(child) not in followed:  # made between events, or in a call that was not placed
                 self.follow(child, None)
 
-    def inside(self, call: Call, flags: dict[str, bool | None]) -> int:
+    def inside(self, call: Call, flags: dict[str, bool | None], handler: Handler | None = None) -> tuple[int, bool]:
         assert isinstance(call.inner, _Inner)
+        shaken = False
         for child in call.inner.blocks:
-            self.follow(child, flags)
-        return 0
+            around = child.parent.loop if child.parent is not None else None
+            if child.run is None and handler is not None and handler.inside and around is not None:
+                self.fired_inside(child, handler, around, flags)
+                continue
+            own = self.loop(child)
+            apart = own is not None and own.own_flags
+            self.follow(child, None if apart else flags)
+            shaken = shaken or not apart
+        return 0, shaken
+
+    def fired_inside(self, block: Block, handler: Handler, around: Loop, flags: dict[str, bool | None]) -> None:
+        """Place what a handler fired by itself, where it may do so; its places are kept by handler."""
+        key = id(around), handler.id, handler.event
+        if key not in self.by_handlers:
+            self.by_handlers[key] = fired_by(handler, around), Places()
+        block.loop, block.places = self.by_handlers[key]
+        block.node = np.full(len(block.events), -1, np.int32)
+        block.gaps = np.full(len(block.events), -1, np.int32)
+        raised = self.exception(int(block.parent.code[block.owner])) if block.parent is not None else ""
+        placing = Placing(self.trace(block), _Out(block), block.places, self.inside, cut=not block.parent_ended)
+        placing.place(block.loop, raised or None, flags)
+        block.unexpected, block.unnamed = placing.unexpected, placing.unnamed
+        block.unexpected_count = len(placing.unexpected) + placing.given_up
 
     def unplaced(self, block: Block, trace: _Trace, flags: dict[str, bool | None] | None) -> None:
         """What fired outside of every fit-like call has no place, but for the making of a learner, wherever that is."""
@@ -486,6 +597,20 @@ class _Placer:
             inner = [child for child in children if child.owner == row]
             calls.append(Call(who, self.exception(code) or None, _Inner(inner) if inner else ()))
         return Fired(str(fired), tuple(calls), self.exception(event) or None)
+
+
+def _paths(scope: Scope, path: tuple[Scope, ...] = ()) -> Iterator[tuple[tuple[Scope, ...], Event]]:
+    """Yield each event below a scope with the scopes around it, outermost first."""
+    inner = (*path, scope)
+    for node in scope.nodes():
+        if isinstance(node, Event):
+            yield inner, node
+        elif isinstance(node, Scope):
+            yield from _paths(node, inner)
+
+
+def _apart(scope: Scope) -> Iterator[Event]:
+    return (node for _, node in _paths(scope) if node.how == "apart")
 
 
 def _numbered(sums: Any) -> tuple[Any, Any]:

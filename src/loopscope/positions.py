@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from loopscope.model import Event, Loop, Node, Scope
+from loopscope.model import Scope
 from loopscope.placing import NAME, Block
 from loopscope.report import At
 
@@ -32,72 +32,61 @@ class Positions:
         return At(self.run, None if epoch < 0 else epoch, None if batch < 0 else batch, name, handler)
 
 
+EPOCHS, BATCHES = ("epoch",), ("batch",)
+"""The scopes that are counted, by name."""
+
+FITS = ("fit",)
+"""The scopes in each entry of which epochs are counted anew."""
+
+PASSES = ("epoch", "train", "validate", "test", "predict")
+"""The scopes in each entry of which batches are counted anew: those of a validation inside an epoch by themselves."""
+
+
 def positions(block: Block, names: Mapping[int, Mapping[str, Any]]) -> Positions:
     """Return where the events of a block fired; `names` are those of its recording."""
     codes = block.code[block.events] & NAME
     call = str(block.run.get("call", "")) if block.run else ""
-    none: Any = np.full(len(codes), -1, np.int64)
     if block.loop is None or not len(codes):
+        none: Any = np.full(len(codes), -1, np.int64)
         return Positions(call, none, none, codes, names)
-    marks = _Marks.of(block.loop)
-
-    def where(events: Collection[str]) -> Any:
-        wanted: Any = np.zeros(max(names, default=0) + 1, bool)
-        wanted[[number for number, name in names.items() if name.get("event") in events]] = True
-        return wanted[codes]
-
-    epoch = _counted(where(marks.epochs), where(marks.fits), where(marks.in_epoch))
-    batch = _counted(where(marks.batches), where(marks.parts), where(marks.in_batch))
-    return Positions(call, epoch, batch, codes, names)
+    return Positions(call, _counted(block, EPOCHS, FITS), _counted(block, BATCHES, PASSES), codes, names)
 
 
-def _counted(begins: Any, resets: Any, inside: Any) -> Any:
-    """Return how many `begins` there were since the last of `resets`, from 0; -1 where not `inside`."""
-    total = np.cumsum(begins)
-    at_reset = np.maximum.accumulate(np.where(resets, total - begins, 0))
-    return np.where(inside & (total > at_reset), total - at_reset - 1, -1)
+def _counted(block: Block, counted: Collection[str], anew: Collection[str]) -> Any:
+    """Return for each event the number of the entry of a counted scope that it is in, from 0; -1 where in none.
+
+    Entries are counted from each entry of the innermost scope around them that is in `anew`, else from the run's begin.
+    """
+    found: Any = np.full(len(block.events), -1, np.int64)
+    groups: dict[int, tuple[int, Scope | None, list[int]]] = {}
+    for number in block.entered:
+        scope, path = block.places.scopes[number], block.places.scope_paths[number]
+        if scope.name in counted:
+            around = next((one for one in reversed(path) if one.name in anew), None)
+            depth = len(path)
+            groups.setdefault(id(around), (depth, around, []))[2].append(number)
+    for _, around, numbers in sorted(groups.values(), key=lambda group: group[0]):
+        entries = [block.entries(number) for number in numbers]
+        begins = np.concatenate([begin for begin, _ in entries])
+        ends = np.concatenate([end for _, end in entries])
+        order = np.argsort(begins, kind="stable")
+        begins, ends = _placed(block, begins[order]), ends[order]
+        if not len(begins):
+            continue
+        resets = np.zeros(0, np.int64) if around is None else block.entries(block.places.known_scopes[id(around)])[0]
+        since = np.searchsorted(resets, begins, "right") - 1  # the entry of `around` that each is in
+        first = np.where(since >= 0, np.searchsorted(begins, resets[np.maximum(since, 0)]) if len(resets) else 0, 0)
+        at = np.arange(len(found))
+        entry = np.searchsorted(begins, at, "right") - 1
+        inside = (entry >= 0) & (at < ends[np.maximum(entry, 0)])
+        found[inside] = (np.arange(len(begins)) - first)[entry[inside]]
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Marks:
-    """The events that begin an epoch, a batch, a fit, and a part of an epoch that has batches; and those inside."""
-
-    fits: frozenset[str]
-    epochs: frozenset[str]
-    batches: frozenset[str]
-    parts: frozenset[str]
-    in_epoch: frozenset[str]
-    in_batch: frozenset[str]
-
-    @classmethod
-    def of(cls, loop: Loop) -> _Marks:
-        scopes = list(_scopes(loop.root))
-        named = {name: [one for one in scopes if one.name == name] for name in ("fit", "epoch", "batch")}
-        parts = [one for one in scopes if any(isinstance(n, Scope) and n.name == "batch" for n in one.nodes())]
-        return cls(
-            frozenset(map(_first, named["fit"])),
-            frozenset(map(_first, named["epoch"])),
-            frozenset(map(_first, named["batch"])),
-            frozenset(map(_first, parts)),
-            frozenset(event for one in named["epoch"] for event in _events(one)),
-            frozenset(event for one in named["batch"] for event in _events(one)),
-        )
-
-
-def _scopes(node: Node) -> Iterator[Scope]:
-    if isinstance(node, Scope):
-        yield node
-        for child in node.nodes():
-            yield from _scopes(child)
-
-
-def _events(node: Node) -> Iterator[str]:
-    if isinstance(node, Event):
-        yield node.name
-    elif isinstance(node, Scope):
-        for child in node.nodes():
-            yield from _events(child)
-
-
-def _first(scope: Scope) -> str:
-    return next((name for node in (*scope.before, *scope.body) for name in _events(node)), "")
+def _placed(block: Block, begins: Any) -> Any:
+    """Return the first event of each entry that has a place: those before it were only met on the way there."""
+    if not len(begins) or (block.node >= 0).all():
+        return begins
+    placed = np.flatnonzero(block.node >= 0)
+    at = np.searchsorted(placed, begins)
+    return np.where(at < len(placed), placed[np.minimum(at, len(placed) - 1)], begins)

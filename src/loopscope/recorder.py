@@ -131,10 +131,15 @@ class Subject:
     def event(self, event: str) -> int:
         return self.recorder.code("event", object=self.number, event=event)
 
-    def handler(self, label: str, event: str, method: str, callback: str) -> int:
+    def handler(self, label: str, event: str, method: str, callback: str, **more: object) -> int:
+        """Return the code of a handler; `more` are `idle`, `loose`, `encloses` and `merged` (docs/format.md)."""
         return self.recorder.code(
-            "handler", object=self.number, callback=label, event=event, method=method, cls=callback
+            "handler", object=self.number, callback=label, event=event, method=method, cls=callback, **more
         )
+
+    def span(self, event: str) -> int:
+        """Return the code of something that the framework does and that other things happen inside of."""
+        return self.recorder.code("span", object=self.number, event=event)
 
     def outcome(self, error: BaseException, event: str, handler: str, start: int) -> int:
         """Return the number of an exception's class, and remember where it was first seen.

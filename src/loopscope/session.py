@@ -168,12 +168,21 @@ class Session:
         frame: types.FrameType | None = sys._getframe(2)
         while frame is not None:
             code = frame.f_code
-            if code in dispatching and frame.f_locals.get(code.co_varnames[0]) is obj:
+            if code in dispatching and self._dispatched(frame.f_locals.get(code.co_varnames[0])) is obj:
                 return True
             if code in WRAPPERS and _is_under_way(frame, self._calls, obj):
                 return False
             frame = frame.f_back
         return True
+
+    def _dispatched(self, first: object) -> object:
+        """Return whose handlers a dispatch calls, whose first argument is given: mostly that itself."""
+        for adapter in self._adapters.values():
+            found = getattr(adapter, "dispatched", None)
+            obj = found(first) if found is not None else None
+            if obj is not None:
+                return obj
+        return first
 
     def _on_call(self, call: Call) -> Callable[[BaseException | None], None] | None:
         subject = self._known(call.obj)

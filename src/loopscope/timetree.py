@@ -63,6 +63,7 @@ class _Builder:
         self.names = placed.recording.names
         self.strays = _Group(None, Places(), "events outside of every run", "")
         self.groups: dict[object, _Group] = {}
+        self.apart: dict[int, _Group] = {}
         homes: dict[int, _Group] = {}
         timed: dict[int, Timed] = {}
         for block in blocks:
@@ -70,6 +71,11 @@ class _Builder:
             store = self.groups
             if block.parent is not None:
                 store = homes[id(block.parent)].inner.setdefault(self.owner(block), {})
+            elif block.around is not None:
+                group = self.apart.setdefault(id(block.around.loop), self.of(block))
+                homes[id(block)] = group
+                group.timed.append(timed[id(block)])
+                continue
             elif block.run is None:
                 homes[id(block)] = self.strays
                 self.strays.timed.append(timed[id(block)])
@@ -101,8 +107,17 @@ class _Builder:
             store[key] = _Group(block.loop, block.places, call, learner, str(subject.get("device", "")))
         return store[key]
 
+    def of(self, block: Block) -> _Group:
+        """Return a group for what this thread does for a run of another one."""
+        assert block.around is not None
+        run = block.around.run or {}
+        subject = self.names.get(int(run.get("object", 0)), {})
+        learner = f"{subject.get('cls', '')} {subject.get('number', '')}".strip()
+        return _Group(block.loop, block.places, f"for {run.get('call', '')}", learner, str(subject.get("device", "")))
+
     def track(self, thread: str) -> Track:
         lines = [self.run(group) for group in self.groups.values()]
+        lines += [self.run(group, stray=True) for group in self.apart.values()]
         wall = self.placed.end - self.placed.begin
         if self.strays.timed:
             lines.append(self.run(self.strays, stray=True))
@@ -185,7 +200,8 @@ class _Rows:
 
     def handler(self, node: int, number: int, took: Any, nested: int) -> Line:
         name = self.names[number]
-        fact = self.facts.get((str(name.get("event")), str(name.get("callback"))))
+        callback = str(name.get("callback"))
+        fact = self.facts.get((str(name.get("event")), callback.partition("|")[0]))
         inner = self.group.inner.get((node, number), {})
         figures = stats(took)
         elsewhere = not self.group.device.startswith("cpu")  # on the CPU there is nothing to wait for
@@ -196,7 +212,8 @@ class _Rows:
             figures,
             figures.total - nested,
             "handlers",
-            callback=str(name.get("callback")),
+            callback=callback,
+            note="merged" if "|" in callback else "",
             place=str(fact.place) if fact and fact.place else "",
             doc=(fact.doc() or "") if fact else "",
             waits=waits[0] if waits else "",
@@ -256,7 +273,7 @@ class _Rows:
                     yield self.step_line(lies, key)
             if isinstance(node, Event):
                 number = self.group.places.known_nodes.get(id(node))
-                if number in self.events:
+                if number in self.events and node.how != "edge":
                     yield self.event(number, node)
             elif isinstance(node, Scope):
                 yield from self.scope_line(node, path)

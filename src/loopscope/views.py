@@ -176,20 +176,27 @@ class _Walker:
 
     def scope_rows(self, scope: Scope, reach: _Reach) -> list[Row]:
         self.flags.update(scope.sets)
+        self.flags.update((turn.flag, None) for turn in scope.turns)
         inside = replace(reach, guards=(*reach.guards, scope))
-        rows = [self.node(node, reach) for node in scope.before]
-        rows += [self.node(node, inside) for node in scope.body]
+        rows = self.rows(scope.before, reach)
+        rows += self.rows(scope.body, inside)
         rows += [self.catch(catch, scope, reach) for catch in scope.catches]
-        if scope.always and not any("*" in catch.exceptions for catch in scope.catches):
+        closes = not all(isinstance(node, Event) and node.how == "edge" for node in scope.exit)
+        if scope.always and closes and not any("*" in catch.exceptions for catch in scope.catches):
             name = f"any {'other ' if scope.catches else ''}exception"
             status: Status = "never" if reach.status == "never" else "conditional"
             rows.append(Row("cancel", name, status, f"only after {name}", text="exit, raise"))
         flying = self.raised
         if scope.always:
             self.raised = None
-        rows += [self.node(node, reach) for node in scope.exit]
+        rows += self.rows(scope.exit, reach)
         self.raised = self.raised or flying
         return rows
+
+    def rows(self, nodes: Iterable[Node], reach: _Reach) -> list[Row]:
+        """Return the rows of nodes; the edge of a call that nobody handles is where its scope begins or ends."""
+        found = [(node, self.node(node, reach)) for node in nodes]
+        return [row for node, row in found if row.children or not isinstance(node, Event) or node.how != "edge"]
 
     def catch(self, catch: Catch, scope: Scope, reach: _Reach) -> Row:
         name = " or ".join("any exception" if e == "*" else e for e in catch.exceptions)

@@ -17,8 +17,19 @@ from loopscope import collector
 from loopscope.errors import UnknownObject
 from loopscope.model import Loop
 
-TABLE: Mapping[str, str] = MappingProxyType({"fastai": "loopscope.adapters.fastai"})
+TABLE: Mapping[str, str] = MappingProxyType(
+    {
+        "fastai": "loopscope.adapters.fastai",
+        "lightning": "loopscope.adapters.lightning",
+        "pytorch_lightning": "loopscope.adapters.lightning",
+        "transformers": "loopscope.adapters.transformers",
+        "keras": "loopscope.adapters.keras",
+        "ignite": "loopscope.adapters.ignite",
+    }
+)
 """Root module of a framework -> the module of its adapter."""
+
+_TRAINER = ("Trainer.fit", "Trainer.validate", "Trainer.test", "Trainer.predict")
 
 FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -29,7 +40,6 @@ FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
                 "Learner.get_preds",
                 "Learner.predict",
                 "Learner.show_results",
-                "Learner.show_results",
                 "Learner.tta",
             ),
             "fastai.callback.schedule": (
@@ -39,13 +49,24 @@ FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
                 "Learner.fit_flat_cos",
                 "Learner.fit_sgdr",
             ),
-        }
+        },
+        "lightning": {"lightning.pytorch.trainer.trainer": _TRAINER},
+        "pytorch_lightning": {"pytorch_lightning.trainer.trainer": _TRAINER},
+        "transformers": {"transformers.trainer": ("Trainer.train", "Trainer.evaluate", "Trainer.predict")},
+        "keras": {
+            "keras.src.backend.torch.trainer": ("TorchTrainer.fit", "TorchTrainer.evaluate", "TorchTrainer.predict")
+        },
+        "ignite": {"ignite.engine.engine": ("Engine.run",)},
     }
 )
 """Root module -> module that defines or attaches the calls -> the calls that run a loop, as `Class.method`."""
 
 NESTED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"fastai": {"fastai.learner": ("Learner._do_epoch_train", "Learner._do_epoch_validate")}}
+    {
+        "fastai": {"fastai.learner": ("Learner._do_epoch_train", "Learner._do_epoch_validate")},
+        "lightning": {"lightning.pytorch.trainer.trainer": ("Trainer.save_checkpoint",)},
+        "pytorch_lightning": {"pytorch_lightning.trainer.trainer": ("Trainer.save_checkpoint",)},
+    }
 )
 """As `FIT_LIKE`: parts of a loop that a handler may call by itself; a recording places such a call as a run inside."""
 
@@ -53,8 +74,14 @@ GROUP = "loopscope.adapters"
 """The entry-point group for adapters of third parties: name = root module of the framework, value = module."""
 
 
+NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
 class Adapter(Protocol):
     """What the module of a framework offers."""
+
+    RUNS: Sequence[str]
+    """The runs that `describe` is asked for by name, the most usual one first."""
 
     def event_docs(self) -> Mapping[str, str]:
         """Return every event of the installed framework with a description."""
@@ -63,16 +90,24 @@ class Adapter(Protocol):
         """Return whether `obj` is this framework's learner or trainer."""
 
     def describe(
-        self, obj: Any, run: str, *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None
+        self,
+        obj: Any,
+        run: str,
+        *,
+        epochs: int | None = None,
+        start_epoch: int = 0,
+        cbs: object = None,
+        arguments: Mapping[str, object] = NOTHING,
     ) -> Loop:
-        """Return the loop that `run` would run on `obj`; `cbs` are the caller's own callbacks."""
+        """Return the loop that `run` would run on `obj`; `cbs` are one's own callbacks, `arguments` the run's."""
 
     def describe_call(self, obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
         """Return the loop of one real call, its arguments by parameter name; `cbs` are added and marked."""
 
     __name__: str
     DISPATCHING: Collection[CodeType]
-    """The code of the functions that call handlers while something is recorded."""
+    """The code of the functions that call handlers while something is recorded; their first argument is what is
+    recorded, or `dispatched` says so."""
 
     def verify(self) -> None:
         """Raise `UnknownVersion` if the framework's dispatch has not the shape that `attach` expects."""
@@ -122,6 +157,6 @@ def _unknown(obj: object, known: Sequence[str]) -> str:
     imported = ", ".join(root for root in known if root in sys.modules) or "none of them"
     hint = " Pass an instance, not the class." if isinstance(obj, type) else ""
     return (
-        f"{what} is no learner or trainer that loopscope knows.{hint} "
-        f"Known frameworks: {', '.join(known)} (imported here: {imported}). Type loopscope.inspect(learn)."
+        f"{what} is no learner, trainer, model or engine that loopscope knows.{hint} "
+        f"Known frameworks: {', '.join(known)} (imported here: {imported}). Type loopscope.inspect(learn), say."
     )

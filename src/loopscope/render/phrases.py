@@ -133,7 +133,7 @@ def _alike(lists: Sequence[Sequence[str]]) -> int:
 def origin(row: Row) -> str:
     """Return how a callback came into the loop, `""` where it is simply the learner's or trainer's own."""
     came = "learner" if row.handler is None else row.handler.origin
-    return {"learner": "", "cbs": "from cbs="}.get(came, plain(came))
+    return {**dict.fromkeys(("learner", "trainer", "model", "engine"), ""), "cbs": "from cbs="}.get(came, plain(came))
 
 
 def stands(neighbours: Neighbours | None) -> str:

@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import fastai
@@ -26,12 +27,13 @@ from loopscope.adapters.fastai.binding import LAST, SKIPPED, Member, bind, chang
 from loopscope.adapters.fastai.calibrate import calibrate
 from loopscope.adapters.fastai.dialect import FINDING, FastaiDialect
 from loopscope.adapters.fastai.dispatch import attach
-from loopscope.adapters.fastai.events import describe as describe_events
 from loopscope.adapters.fastai.notes import asked_batches, batches_of, fired, notes, unheard
 from loopscope.adapters.fastai.shape import verify
 from loopscope.adapters.fastai.transplant import CODES as DISPATCHING
 from loopscope.adapters.fastai.vocabulary import NESTING
 from loopscope.adapters.fastai.watching import adopt
+from loopscope.catalog import described
+from loopscope.catalog.fastai import EVENTS
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
 from loopscope.evaluate import Built, Evaluator, Known, Method, Several, Value
 from loopscope.model import ONCE, Loop, Node, Repeat, Scope
@@ -65,7 +67,7 @@ EPOCHS = ("n_epoch", "epochs")
 
 def event_docs() -> dict[str, str]:
     """Return every event of the installed fastai with its description."""
-    return describe_events(_events)
+    return described(EVENTS, _events)
 
 
 def versions() -> dict[str, str]:
@@ -86,8 +88,16 @@ def accepts(obj: object) -> bool:
     return isinstance(obj, Learner)
 
 
-def describe(obj: Learner, run: str, *, epochs: int | None = None, start_epoch: int = 0, cbs: object = None) -> Loop:
-    """Return the loop of `obj.<run>(epochs, start_epoch=start_epoch, cbs=cbs)`; `cbs` are marked as one's own.
+def describe(
+    obj: Learner,
+    run: str,
+    *,
+    epochs: int | None = None,
+    start_epoch: int = 0,
+    cbs: object = None,
+    arguments: Mapping[str, object] = MappingProxyType({}),
+) -> Loop:
+    """Return the loop of `obj.<run>(epochs, start_epoch=start_epoch, cbs=cbs, **arguments)`; `cbs` are one's own.
 
     Raises `UnknownChoice` for a run that the learner lacks, `BadValue` for a number that makes no sense there,
     `BadCallback` for what is no callback.
@@ -95,7 +105,9 @@ def describe(obj: Learner, run: str, *, epochs: int | None = None, start_epoch: 
     method = _method(obj, run)
     parameters = inspect.signature(method.function).parameters
     names = list(parameters)
-    arguments: dict[str, object] = {}
+    if unknown := [name for name in arguments if name not in names and not _takes_more(parameters)]:
+        raise BadValue(f"{run} takes no {unknown[0]}. Accepted: {', '.join(names)}.")
+    given = dict(arguments)
     if epochs is not None:
         spread = [name for name, one in parameters.items() if one.kind is inspect.Parameter.VAR_POSITIONAL]
         first = names[len(method.first) :][:1] if run in BY_EPOCHS else []  # an override may call it what it likes
@@ -103,17 +115,20 @@ def describe(obj: Learner, run: str, *, epochs: int | None = None, start_epoch: 
         if name is None:
             raise BadValue(f"{run} takes no number of epochs (got epochs={epochs!r}). Leave epochs out.")
         number = _natural("epochs", epochs)
-        arguments[name] = (number,) if name in spread else number
+        given[name] = (number,) if name in spread else number
     if start_epoch != 0:
-        keywords = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
-        if "start_epoch" not in names and not (keywords and run in BY_EPOCHS):
+        if "start_epoch" not in names and not (_takes_more(parameters) and run in BY_EPOCHS):
             raise BadValue(f"{run} takes no start_epoch (got {start_epoch!r}). Leave start_epoch out.")
-        arguments["start_epoch"] = _natural("start_epoch", start_epoch)
-    loop = describe_call(obj, run, arguments, cbs)
+        given["start_epoch"] = _natural("start_epoch", start_epoch)
+    loop = describe_call(obj, run, given, cbs)
     function = unwrap(method.function, through_wraps=False)
     if function is not None and FastaiDialect().is_own(function) and not any(fired(loop.root)):
         raise UnknownChoice.of("run", run, RUNS)  # a method of fastai's that fires nothing: freeze, save, summary
     return loop
+
+
+def _takes_more(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
 
 
 def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
@@ -161,7 +176,7 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
             LAST: False,
             **{m.run_flag: bool(m.setting("run", True)) for m in members},
         },
-        docs=describe_events(_events),
+        docs=described(EVENTS, _events),
         cancels=tuple(_ex_docs),
         swallowed=("StopIteration",),
         outline=tuple(fastai.learner._loop),

@@ -14,8 +14,9 @@ from typing import Any
 
 from fastcore.basics import noop
 
-from loopscope.adapters.fastai.trees import compiled, function_tree, unknown
+from loopscope.adapters.fastai.unknown import unknown
 from loopscope.adapters.fastai.watching import CALL, Watched, begin, clock, failed, finish
+from loopscope.stamped.trees import compiled, function_tree
 
 FOUND = "getcallable(self, event_name)"
 
@@ -49,7 +50,7 @@ def ask(several: Iterable[Watched], cb: Any, event: str) -> Any:
 @functools.cache
 def telling() -> FunctionType:
     """Return fastai's `Callback.__call__` with one parameter more: it is told the handler, and returns it."""
-    tree = function_tree(CALL)
+    tree = function_tree(CALL, unknown)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node) == f"{FOUND}()"]
     if [one.arg for one in tree.args.args] != ["self", "event_name"] or len(calls) != 1:
         raise unknown(f"Callback.__call__ does not call {FOUND}() at one place")

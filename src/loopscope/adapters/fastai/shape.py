@@ -15,7 +15,7 @@ from fastcore.foundation import L
 from loopscope.adapters.fastai.asking import telling
 from loopscope.adapters.fastai.binding import static
 from loopscope.adapters.fastai.transplant import CODES, STOCK, parts
-from loopscope.adapters.fastai.trees import unknown
+from loopscope.adapters.fastai.unknown import unknown
 from loopscope.adapters.fastai.watching import CALLS, INNER, wanted
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from fastai.learner import Learner
 
 from loopscope.adapters.fastai import hot
-from loopscope.adapters.fastai.trees import compiled, function_tree, unknown
+from loopscope.adapters.fastai.unknown import unknown
+from loopscope.stamped.trees import compiled, function_tree
 
 STOCK = vars(Learner)["_call_one"]
 """fastai's own function, as it was when the adapter was imported."""
@@ -23,7 +24,7 @@ CODES: set[CodeType] = set()
 def recorded(form: str) -> FunctionType:
     """Return fastai's `_call_one` with the stamps of `hot.one` or `hot.many` inside, at fastai's own lines."""
     theirs, first, loop, call = parts(STOCK)
-    template = function_tree(getattr(hot, form))
+    template = function_tree(getattr(hot, form), unknown)
     arguments = [theirs.args.args[0].arg, theirs.args.args[1].arg]
     if arguments != [one.arg for one in template.args.args]:
         raise unknown(f"its parameters are {', '.join(arguments)}")
@@ -83,7 +84,7 @@ def _free_names(function: FunctionType) -> set[str]:
 
 def parts(function: Any) -> tuple[ast.FunctionDef, list[ast.stmt], ast.For, ast.Call]:
     """Return fastai's `_call_one` taken apart: itself, its first statements, its loop, and the call in the loop."""
-    tree = function_tree(function)
+    tree = function_tree(function, unknown)
     *first, loop = tree.body
     if not isinstance(loop, ast.For) or ast.unparse(loop.iter) != "self.cbs.sorted('order')" or len(loop.body) != 1:
         raise unknown("Learner._call_one does not end with a loop over self.cbs.sorted('order')")

@@ -1,4 +1,4 @@
-"""fastai's own functions as syntax trees, and back: changed inside, they keep fastai's file, lines and columns."""
+"""A framework's own functions as syntax trees, and back: changed inside, they keep its file, lines and columns."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
-import fastai
 
-from loopscope.errors import UnknownVersion
-
-
-def function_tree(function: Any) -> ast.FunctionDef:
-    """Return the syntax tree of a function with the line numbers of its file; raises `UnknownVersion` without one."""
+def function_tree(function: Any, unknown: Callable[[str], Exception]) -> ast.FunctionDef:
+    """Return the syntax tree of a function with the line numbers of its file; without one, `unknown(why)` is raised."""
     try:
         lines, first = inspect.getsourcelines(function)
         node = ast.parse(textwrap.dedent("".join(lines))).body[0]
@@ -55,13 +51,5 @@ def compiled(tree: ast.FunctionDef, like: FunctionType, given: Mapping[str, obje
     if hasattr(function.__code__, "co_qualname"):
         function.__code__ = function.__code__.replace(co_qualname=like.__qualname__)  # type: ignore[call-arg]
     functools.update_wrapper(function, like)
-    del function.__wrapped__  # type: ignore[attr-defined]  # it is fastai's function, not a wrapper around it
+    del function.__wrapped__  # type: ignore[attr-defined]  # it is the framework's function, not a wrapper around it
     return function
-
-
-def unknown(what: str) -> UnknownVersion:
-    """Return the error that says what this fastai has not, or has in another shape."""
-    return UnknownVersion(
-        f"fastai {fastai.__version__} cannot be recorded: {what}. Known to work: fastai 2.8. Nothing was attached; "
-        f"`loopscope show` still reads the loop."
-    )

@@ -1,0 +1,240 @@
+"""A framework's function with stamps around the event and around each handler call, compiled at its own lines."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from _thread import get_ident
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from loopscope.stamped import watching
+from loopscope.stamped.trees import compiled, function_tree
+
+WATCHED = "loopscope_watched"
+"""The name under which the compiled function finds recordings: the identity of `Point.key` -> the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One function that calls handlers: `Point(CallbackHandler, "call_event", event="event", ...)`.
+
+    All are source texts as they may stand in the function: `event` gives the event, `call` is what is called as a
+    handler there (`"getattr(callback, event)"`, without its arguments), `handler` gives the handler's identity,
+    `handlers` what the function loops over, `key` the object by whose identity recordings are found.
+    """
+
+    owner: type
+    name: str
+    event: str
+    call: str
+    handler: str
+    handlers: str
+    key: str = "self"
+
+
+ONE = """
+try:
+    if LISTED != loopscope_now.lists.get(loopscope_event):
+        loopscope_now.listed(loopscope_event, HANDLERS)
+    THEIRS
+except BaseException as loopscope_error:
+    loopscope_failed(loopscope_now, loopscope_rows, loopscope_at, loopscope_error, loopscope_event, None)
+    raise
+finally:
+    try:
+        loopscope_rows[loopscope_at + 2] = loopscope_clock()
+    except ValueError:
+        pass
+"""
+
+OPEN_ONE = """
+loopscope_now = loopscope_watched.get(id(KEY))
+if loopscope_now is None:
+    THEIRS_ALONE
+else:
+    loopscope_event = EVENT
+    loopscope_lane = loopscope_now.lanes.get(loopscope_get_ident()) or loopscope_now.lane()
+    loopscope_codes = loopscope_now.handlers[loopscope_event]
+    loopscope_code = loopscope_now.events[loopscope_event]
+    loopscope_rows = loopscope_lane.rows
+    loopscope_at = loopscope_lane.at
+    try:
+        loopscope_rows[loopscope_at + 1] = loopscope_clock()
+        loopscope_rows[loopscope_at] = loopscope_code
+    except (IndexError, ValueError):
+        loopscope_rows, loopscope_at = loopscope_again(loopscope_lane, loopscope_code)
+    loopscope_lane.at = loopscope_at + 3
+    RECORDED
+"""
+
+CALL_ONE = """
+loopscope_code = loopscope_codes.get(id(HANDLER))
+if loopscope_code is None:
+    loopscope_code = loopscope_now.handler(HANDLER, loopscope_event)
+if loopscope_code:
+    loopscope_its_rows = loopscope_lane.rows
+    loopscope_its_at = loopscope_lane.at
+    try:
+        loopscope_its_rows[loopscope_its_at + 1] = loopscope_clock()
+        loopscope_its_rows[loopscope_its_at] = loopscope_code
+    except (IndexError, ValueError):
+        loopscope_its_rows, loopscope_its_at = loopscope_again(loopscope_lane, loopscope_code)
+    loopscope_lane.at = loopscope_its_at + 3
+    try:
+        THEIR_CALL
+    except BaseException as loopscope_error:
+        loopscope_failed(
+            loopscope_now, loopscope_its_rows, loopscope_its_at, loopscope_error, loopscope_event, HANDLER
+        )
+        raise
+    try:
+        loopscope_its_rows[loopscope_its_at + 2] = loopscope_clock()
+    except ValueError:
+        pass
+else:
+    THEIR_CALL
+"""
+
+OPEN_MANY = """
+loopscope_now = loopscope_watched.get(id(KEY))
+if loopscope_now is None:
+    THEIRS_ALONE
+else:
+    loopscope_event = EVENT
+    loopscope_several = loopscope_now.all
+    loopscope_opened = loopscope_begin(loopscope_several, loopscope_event, HANDLERS)
+    try:
+        THEIRS
+    except BaseException as loopscope_error:
+        loopscope_failed_all(loopscope_several, loopscope_opened, loopscope_error, loopscope_event)
+        raise
+    finally:
+        loopscope_finish(loopscope_opened)
+"""
+
+CALL_MANY = """
+loopscope_its = loopscope_begin_call(loopscope_several, HANDLER, loopscope_event)
+try:
+    THEIR_CALL
+except BaseException as loopscope_error:
+    loopscope_failed_calls(loopscope_its, loopscope_error, loopscope_event, HANDLER)
+    raise
+loopscope_finish(loopscope_its)
+"""
+
+FORMS = {"one": (OPEN_ONE.replace("    RECORDED\n", "".join(f"    {x}\n" for x in ONE.strip().splitlines())), CALL_ONE),
+         "many": (OPEN_MANY, CALL_MANY)}  # fmt: skip
+
+GIVEN: Mapping[str, object] = {
+    "loopscope_again": watching.again,
+    "loopscope_begin": watching.begin,
+    "loopscope_begin_call": watching.begin_call,
+    "loopscope_clock": watching.clock,
+    "loopscope_failed": watching.failed,
+    "loopscope_failed_all": watching.failed_all,
+    "loopscope_failed_calls": watching.failed_calls,
+    "loopscope_finish": watching.finish,
+    "loopscope_get_ident": get_ident,
+}
+
+
+def stamped(
+    point: Point, form: str, watched: Mapping[int, Any], unknown: Callable[[str], Exception], stock: FunctionType
+) -> FunctionType:
+    """Return `stock`, the function of `point`, with stamps of the recordings in `watched`; `form` is "one" or "many".
+
+    What `unknown(why)` makes is raised where the function has not the shape that the point says.
+    """
+    theirs = function_tree(stock, unknown)
+    statement = _calling(theirs, point, unknown)
+    first, body = _split(theirs.body)
+    opening, calling = FORMS[form]
+    words = {"KEY": point.key, "EVENT": point.event, "HANDLER": point.handler, "HANDLERS": point.handlers}
+    words["LISTED"] = f"[*map(id, {point.handlers})]"
+    around = _Filled(words, {"THEIR_CALL": [statement]}, statement).statements(calling)
+    recorded = _Replaced(statement, around).body(body)
+    parts = {"THEIRS": recorded, "THEIRS_ALONE": copy.deepcopy(body)}
+    made = copy.copy(theirs)
+    made.body = [*first, *_Filled(words, parts, body[0]).statements(opening)]
+    made.decorator_list = []
+    return compiled(made, stock, {**GIVEN, WATCHED: watched})
+
+
+def _split(body: list[ast.stmt]) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    """Return the docstring of a function, and the rest."""
+    documented = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+    return (body[:1], body[1:]) if documented else ([], body)
+
+
+def _calling(function: ast.FunctionDef, point: Point, unknown: Callable[[str], Exception]) -> ast.stmt:
+    """Return the one statement of the function that calls a handler, in the one loop over `handlers`."""
+    where = f"{point.owner.__qualname__}.{point.name}"
+    loops = [one for one in ast.walk(function) if isinstance(one, ast.For) and ast.unparse(one.iter) == point.handlers]
+    if len(loops) != 1:
+        raise unknown(f"{where} has {len(loops)} loops over {point.handlers}")
+    found = [
+        stmt
+        for stmt in ast.walk(loops[0])
+        if isinstance(stmt, (ast.Expr, ast.Assign))
+        and isinstance(stmt.value, ast.Call)
+        and ast.unparse(stmt.value.func) == point.call
+    ]
+    if len(found) != 1:
+        raise unknown(f"{where} calls {point.call}(...) {len(found)} times in its loop over {point.handlers}")
+    return found[0]
+
+
+class _Replaced(ast.NodeTransformer):
+    """Puts other statements in the place of one."""
+
+    def __init__(self, statement: ast.stmt, by: list[ast.stmt]) -> None:
+        self.statement, self.by = statement, by
+
+    def body(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        found: list[ast.stmt] = []
+        for one in body:
+            changed = self.visit(one)
+            found += changed if isinstance(changed, list) else [changed]
+        return found
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        changed = copy.copy(node)  # the original is kept: it stands where nobody records
+        super().generic_visit(changed)
+        return changed
+
+    def visit(self, node: ast.AST) -> Any:
+        if node is self.statement:
+            return self.by
+        return self.generic_visit(node) if any(one is self.statement for one in ast.walk(node)) else node
+
+
+class _Filled(ast.NodeTransformer):
+    """Makes a template into statements at the place of `at`: `words` name expressions, `parts` statements."""
+
+    def __init__(self, words: Mapping[str, str], parts: Mapping[str, list[ast.stmt]], at: ast.stmt) -> None:
+        self.words, self.parts, self.at = words, parts, at
+
+    def statements(self, template: str) -> list[ast.stmt]:
+        module = ast.parse(template)
+        for node in ast.walk(module):
+            if "lineno" in node._attributes:
+                ast.copy_location(node, self.at)
+        filled = self.visit(module)
+        assert isinstance(filled, ast.Module)
+        return filled.body
+
+    def visit_Expr(self, node: ast.Expr) -> Any:
+        name = node.value.id if isinstance(node.value, ast.Name) else ""
+        return self.parts[name] if name in self.parts else self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id not in self.words:
+            return node
+        made = ast.parse(self.words[node.id], mode="eval").body
+        for one in ast.walk(made):
+            if "lineno" in one._attributes:
+                ast.copy_location(one, self.at)
+        return made

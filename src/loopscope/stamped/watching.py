@@ -1,0 +1,238 @@
+"""What a recorded dispatch knows of each recorded object: its codes in the file, and who is called at each event.
+
+Constraint: objects are held weakly, handlers only while a run is under way; what the hot path asks for is a look-up.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from _thread import get_ident
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from loopscope.model import Binding, Flags
+
+clock = time.perf_counter_ns
+
+MOST_CHANGES = 500
+"""So often in a run it is noted that handlers were added, removed or moved; later ones are listed as unexpected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a handler is called in the file: the id that the map gives it, the method, and the callback's class."""
+
+    id: str
+    method: str
+    cls: str
+
+
+class Naming(Protocol):
+    """What an adapter says of its dispatch; `obj` is the recorded learner, trainer or engine."""
+
+    def event(self, event: Any) -> str:
+        """Return the name of an event, as the map has it, from what the dispatch is called with."""
+
+    def begin(self, obj: Any) -> None:
+        """Give the handlers of `obj` the numbers that the map gives them: a run begins."""
+
+    def handler(self, obj: Any, handler: Any, event: Any) -> Named | None:
+        """Return what a handler is called; None for one that does nothing (the empty method of the base class).
+
+        One that was added since the run began gets a number of its own.
+        """
+
+    def listed(self, obj: Any, listed: Sequence[Any]) -> Sequence[Any]:
+        """Return the handlers in what the dispatch loops over: often the same."""
+
+    def bind(self, obj: Any) -> tuple[Binding, Flags]:
+        """Return who is called where from now on, with the ids that `handler` gives."""
+
+    def where(self, obj: Any) -> tuple[int | None, int | None]:
+        """Return the epoch and the batch that the object itself says it is in, from 0."""
+
+    def end(self, obj: Any) -> None:
+        """Let go of what `begin` and `handler` kept: the run is over."""
+
+
+class _Events(dict[Any, int]):
+    """Event -> its code; one that is new gets its code when it first fires."""
+
+    def __init__(self, register: Callable[[Any], int]) -> None:
+        self.register = register
+
+    def __missing__(self, event: Any) -> int:
+        code = self[event] = self.register(event)
+        return code
+
+
+class _Handlers(dict[Any, dict[int, int]]):
+    """Event -> id of a handler -> its code, 0 for one that does nothing."""
+
+    def __missing__(self, event: Any) -> dict[int, int]:
+        found: dict[int, int] = {}
+        self[event] = found
+        return found
+
+
+class Watched:
+    """One recorded object in one recording; `all` are those of the same object, this one included.
+
+    `sink` is the neutral side (`recorder.Subject`). `lists` are, by event, the identities of what the dispatch loops
+    over, as they were when it was last asked; `kept` keeps these alive, so that an identity means one thing.
+    """
+
+    __slots__ = (
+        *("all", "bindings", "changes", "events", "handlers", "kept", "lane", "lanes", "lists", "naming", "ref"),
+        "sink",
+    )
+
+    def __init__(self, obj: Any, sink: Any, naming: Naming) -> None:
+        self.ref = weakref.ref(obj)
+        self.sink = sink
+        self.naming = naming
+        self.lanes = sink.lanes
+        self.lane = sink.lane
+        self.all: tuple[Watched, ...] = (self,)
+        self.events = _Events(lambda event: int(sink.event(naming.event(event))))
+        self.let_go()
+
+    def let_go(self) -> None:
+        self.handlers = _Handlers()
+        self.lists: dict[Any, list[int]] = {}
+        self.kept: list[Any] = []
+        self.bindings: list[tuple[Any, Binding]] = []
+        self.changes = 0
+
+    def number(self, obj: Any) -> None:
+        """Name the handlers as the map does: a run begins."""
+        self.let_go()
+        self.naming.begin(obj)
+
+    def forget(self) -> None:
+        """Let go of the handlers: the run is over."""
+        self.let_go()
+        obj = self.ref()
+        if obj is not None:
+            self.naming.end(obj)
+
+    def where(self) -> tuple[int | None, int | None]:
+        """Return the epoch and the batch that the object says it is in, from 0."""
+        obj = self.ref()
+        return (None, None) if obj is None else self.naming.where(obj)
+
+    def bind(self, obj: Any, members: Mapping[str, Any]) -> tuple[Binding, Flags]:
+        """Return who is called where from now on."""
+        return self.naming.bind(obj)
+
+    def handler(self, handler: Any, event: Any) -> int:
+        """Return the code of a handler, 0 for one that does nothing; registered when it is first called in a run."""
+        obj = self.ref()
+        named = None if obj is None else self.naming.handler(obj, handler, event)
+        code = 0
+        if named is not None:
+            code = int(self.sink.handler(named.id, self.naming.event(event), named.method, named.cls))
+        self.kept.append(handler)
+        self.handlers[event][id(handler)] = code
+        return code
+
+    def listed(self, event: Any, now: Iterable[Any]) -> None:
+        """Take note of what the dispatch loops over at an event, where that is not what it was before."""
+        several, obj = list(now), self.ref()
+        self.lists[event] = [*map(id, several)]
+        self.kept.append(several)
+        if obj is None or not self.sink.runs or self.changes >= MOST_CHANGES:
+            return
+        handlers = self.naming.listed(obj, several)
+        named = [one for one in (self.naming.handler(obj, handler, event) for handler in handlers) if one is not None]
+        run, binding = self.bound()
+        expected = binding.at(self.naming.event(event))
+        if [one.id for one in named] == [one.id for one in expected]:
+            return
+        self.changes += 1
+        self.sink.rebound(obj, {})
+        self.bindings[-1] = run, self.naming.bind(obj)[0]
+
+    def bound(self) -> tuple[Any, Binding]:
+        """Return the run that is under way, and who is called where in it."""
+        runs = self.sink.runs
+        while self.bindings and not any(self.bindings[-1][0] is one for one in runs):
+            self.bindings.pop()
+        if not self.bindings or self.bindings[-1][0] is not runs[-1]:
+            self.bindings.append((runs[-1], runs[-1].loop.binding))
+        return self.bindings[-1]
+
+
+def again(lane: Any, code: int) -> tuple[Any, int]:
+    """Write a start stamp into the next segment of a lane: the last one is full, or was taken from a forked child."""
+    lane.more()
+    rows, at = lane.rows, lane.at
+    rows[at + 1] = clock()
+    rows[at] = code
+    return rows, at
+
+
+def failed(watched: Watched, rows: Any, at: int, error: BaseException, event: Any, handler: Any) -> None:
+    """Write the end stamp of a row that was left by an exception, and the exception's class."""
+    now = clock()
+    try:
+        start, name = rows[at + 1], watched.naming.event(event)
+        number = watched.sink.outcome(error, name, "" if handler is None else _told(watched, handler, event), start)
+        rows[at] = (rows[at] & 0xFFFFFFFF) | number << 32
+        rows[at + 2] = now
+    except ValueError:  # a child that was forked meanwhile, which never writes
+        return
+
+
+def _told(watched: Watched, handler: Any, event: Any) -> str:
+    obj = watched.ref()
+    named = None if obj is None else watched.naming.handler(obj, handler, event)
+    return "" if named is None else f"{named.cls}.{named.method}"
+
+
+# -- several recordings of one object ----------------------------------------------------------------------
+
+
+def begin(several: Sequence[Watched], event: Any, listed: Sequence[Any]) -> list[tuple[Any, int]]:
+    """Write the start stamps of an event in all recordings of an object; return where their rows are."""
+    opened = [(one.lanes.get(get_ident()) or one.lane()).begin(one.events[event], clock) for one in several]
+    now = [*map(id, listed)]
+    for one in several:
+        if one.lists.get(event) != now:
+            one.listed(event, listed)
+    return opened
+
+
+def begin_call(several: Sequence[Watched], handler: Any, event: Any) -> list[tuple[Watched, Any, int]]:
+    """Write the start stamps of a handler call; those recordings are left out for which it does nothing."""
+    opened = []
+    for one in several:
+        code = one.handlers[event].get(id(handler))
+        code = one.handler(handler, event) if code is None else code
+        if code:
+            opened.append((one, *(one.lanes.get(get_ident()) or one.lane()).begin(code, clock)))
+    return opened
+
+
+def finish(opened: Iterable[tuple[Any, ...]]) -> None:
+    """Write the end stamps of rows that were begun."""
+    now = clock()
+    for *_, rows, at in opened:
+        try:
+            rows[at + 2] = now
+        except ValueError:
+            return
+
+
+def failed_all(several: Sequence[Watched], opened: Any, error: BaseException, event: Any) -> None:
+    """Write the end stamps of an event that an exception left."""
+    for one, (rows, at) in zip(several, opened, strict=True):
+        failed(one, rows, at, error, event, None)
+
+
+def failed_calls(opened: Any, error: BaseException, event: Any, handler: Any) -> None:
+    """Write the end stamps of a call that an exception left."""
+    for one, rows, at in opened:
+        failed(one, rows, at, error, event, handler)
