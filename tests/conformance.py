@@ -1,4 +1,4 @@
-"""What a framework brings to the conformance suite: `tests/adapters/cases/<framework>.py`, read by `test_conformance.py`.
+"""What a framework brings to the conformance suite: `tests/adapters/cases/<framework>.py`, read by `suite.py`.
 
 Such a file has the names that `Cases` lists. Everything in it is the real framework, small and offline.
 """
@@ -79,18 +79,23 @@ class Cases(Protocol):
     CASES: Sequence[Case]
     IMPOSSIBLE: Mapping[str, str]
     EQUIVALENT: frozenset[tuple[str, str]]
-    """(how, event): changes of the normal run that cannot be told from a true one, each with a comment that says why."""
+    """(how, event): changes of the normal run that cannot be told from a true one; a comment says why of each."""
 
     def watch(self, obj: Any) -> Witness:
         """Return a witness of the runs of `obj`."""
 
-    def thrower(self, event: str, exception: type[BaseException]) -> Callable[[Path], tuple[Any, Callable[[], object]]]:
-        """Return what makes an object whose handler raises at the first `event`, and the call that runs it."""
+    EVENTS_THAT_RAISE: Sequence[str]
+    """The events at which an exception is tried: all that a handler can stand at and the normal run comes to."""
+
+    def thrower(
+        self, event: str, exception: type[BaseException]
+    ) -> tuple[Callable[[Path], Any], Callable[[Any], object], str, Any]:
+        """Return what makes an object whose handler raises at the first `event`, the call, its run and `inspect`."""
 
     def state(self, obj: Any) -> Mapping[str, Any]:
         """Return all that training left behind, to be compared bit for bit: weights, losses, RNG states."""
 
 
-def cases(framework: str) -> Any:
-    """Return the module of a framework's cases; imports the framework."""
-    return importlib.import_module(f"tests.adapters.cases.{framework}")
+def cases(name: str) -> Any:
+    """Return the module of a framework's cases, by the name of its file; imports the framework."""
+    return importlib.import_module(f"tests.adapters.cases.{name}")

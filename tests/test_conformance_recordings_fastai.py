@@ -32,14 +32,12 @@ from tests.adapters.cases.fastai_recorded import (
     Does,
     does,
     everything,
-    plain,
     quiet,
     recorded,
     seeded,
-    sums,
-    told,
     witnessed,
 )
+from tests.told import plain, sums, told
 
 ALL = [*CASES, *fastai_recorded.CASES]
 

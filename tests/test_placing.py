@@ -19,7 +19,8 @@ from loopscope.parse import Unexpected
 from loopscope.placing import Placed, place
 from loopscope.recording import Recording
 from tests.adapters.cases.fastai import Case, learner
-from tests.adapters.cases.fastai_recorded import recorded, told
+from tests.adapters.cases.fastai_recorded import recorded
+from tests.told import told
 from tests.recorded import Group, groups, name, rebuilt
 
 Change = tuple[str, int, list[Group]]

@@ -1,4 +1,4 @@
-"""The command line: `loopscope show train.py`, `loopscope run train.py`, `loopscope report run.loop`, `loopscope demo`.
+"""The command line: `loopscope show train.py`, `run train.py`, `report run.loop`, `events keras`, `demo`.
 
 Constraint: the user's program runs outside of click, which would turn its Ctrl-C into "Aborted!".
 """
@@ -20,7 +20,18 @@ from typing import Any, ClassVar, NoReturn, TextIO
 import click
 
 from loopscope import __version__, api
-from loopscope.api import FORMATS, SAVE_FORMATS, SORTS, Call, Program, Recorded, Spec, first_fit, raised_by_program
+from loopscope.api import (
+    FORMATS,
+    MOMENT_FORMATS,
+    SAVE_FORMATS,
+    SORTS,
+    Call,
+    Program,
+    Recorded,
+    Spec,
+    first_fit,
+    raised_by_program,
+)
 from loopscope.errors import LoopscopeError
 
 DEMO = Path(__file__).parent / "demos" / "fastai_learner.py"
@@ -301,6 +312,32 @@ def report(  # noqa: PLR0913 - one parameter for each option
         recording.show(depth=depth, sort=sort, top=top)
     else:
         click.echo(recording.render(format, depth=depth, sort=sort, top=top), nl=False)
+
+
+@loopscope.command(context_settings=HELP)
+@click.option(
+    "-f", "--format", type=click.Choice(MOMENT_FORMATS), default="text", show_default=True, help="How it looks."
+)
+@click.argument("frameworks", nargs=-1, metavar="[FRAMEWORK]...")
+def events(format: str, frameworks: tuple[str, ...]) -> None:
+    """Show the same moment in every framework: what each of them calls there.
+
+    Of one FRAMEWORK alone also all its events are listed, each with what it is for; without any, all frameworks are
+    shown. None of them has to be installed.
+
+    \b
+    Examples:
+      loopscope events
+      loopscope events fastai keras
+      loopscope events lightning
+
+    Exit status: 0 shown; 2 for a framework that loopscope does not know.
+    """
+    moments = api.moments(*frameworks)
+    if format == "text":
+        moments.show()
+    else:
+        click.echo(moments.render(format), nl=False)
 
 
 @loopscope.command(context_settings=HELP)

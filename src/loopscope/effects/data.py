@@ -18,10 +18,18 @@ LONGEST, ROOM = 110, 120
 class Vocabulary:
     """What a framework calls things: `Vocabulary(learner=frozenset({"learn"}), roots={"opt": "optimizer"})`.
 
-    `learner` are the callback's attributes that hold the learner, `roots` the learner's attributes by what they are.
-    `owners` are the classes that a look-up of the callback falls through to, in that order; without them all that is
-    not the callback's own is the learner's. `loops` are methods of the learner that run a loop of their own, `stores`
-    functions that make attributes of the caller's arguments, `pure` methods that only return something.
+    `learner` are the attributes of a handler's owner, or of a model, that hold the learner (whatever steers the loop: a
+    trainer, an engine), which texts then call `word`; `roots` are the attributes of the learner by what they are.
+    `owners` are the classes that a look-up of the callback falls through to, in that order; without them nothing falls
+    through. `loops` are methods of the learner that run a loop of their own, `stores` functions that make attributes of
+    the caller's arguments, `pure` methods that only return something.
+
+    Where handlers are given things, `parameters` says by name what each is, and texts call it by that name:
+    `{"trainer": "learner", "pl_module": "model"}`. `steers` are attributes and methods of the learner that end or skip
+    something (`should_stop`, `terminate`): they are told first. `errors` are the framework's exceptions that are
+    mistakes: they are told last, like Python's own. `kinds` are classes by what their instances are: they tell what a
+    global or closure name holds. `owner_is` says what the handlers' `self` is: "model" for a module's own methods.
+    `named` are classes of the framework that such an owner derives from: `self.log(...)` is told, not followed.
     """
 
     learner: frozenset[str]
@@ -30,6 +38,13 @@ class Vocabulary:
     loops: frozenset[str] = frozenset()
     stores: frozenset[str] = frozenset()
     pure: frozenset[str] = frozenset()
+    parameters: Mapping[str, On] = field(default_factory=dict)
+    word: str = "learn"
+    steers: frozenset[str] = frozenset()
+    errors: frozenset[str] = frozenset()
+    kinds: tuple[tuple[On, type], ...] = ()
+    named: tuple[type, ...] = ()
+    owner_is: On = "callback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +81,12 @@ class Effects:
     summary: str = ""
     complete: bool = False
     _assigned: tuple[tuple[str, str, bool, ast.expr], ...] = field(default=(), repr=False, compare=False)
+    _called: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def assigned(self, name: str, on: On = "callback") -> ast.expr | None:
         """Return what the function assigns to an attribute: `assigned("training", "learner")` -> the node of `False`.
 
+        `on` is what `self` is or whose a thing is that the handler is given: `assigned("should_stop", "learner")`.
         None if it assigns nothing. Where it depends on a condition, the node is an `ast.IfExp` whose condition is
         only there to say so: no constant then passes for the value.
         """
@@ -82,9 +99,4 @@ class Effects:
     def nested(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of the learner's methods that it calls: `nested(("validate", "fit"))` -> `("validate",)`."""
         wanted = frozenset(names)
-        called = (method_name(item.target) for item in self.items if item.kind == "calls" and item.on == "learner")
-        return tuple(dict.fromkeys(name for name in called if name in wanted))
-
-
-def method_name(target: str) -> str:
-    return target.partition("(")[0].removeprefix("learn.")
+        return tuple(dict.fromkeys(name for name in self._called if name in wanted))

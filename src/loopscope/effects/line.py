@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from loopscope.effects.data import LONGEST, ROOM, Effect, Vocabulary, method_name
+from loopscope.effects.data import LONGEST, ROOM, Effect, Vocabulary
 from loopscope.effects.names import OF_THE_LOOP
-from loopscope.effects.text import cut_short, is_error
+from loopscope.effects.text import cut_short
 from loopscope.effects.things import Found, Path, call_name
 
 
@@ -39,9 +39,10 @@ class Clause:
 _LIMITS = ((9, 90, 90), (4, 60, 64), (3, 40, 48), (1, 24, 40), (3, 24, 30))
 """At each level: how many parts a clause names, how long its condition may be, how long what it is repeated for."""
 
-RAISES, LOOPS, CHANGES, TAKES, OUTSIDE, KEEPS, ERRORS, READS = range(8)
-"""What a summary says first: exceptions that steer the loop, loops inside this one, what is done to the loop, what is
-taken from it, what is done outside, what the callback keeps, errors and what is done about them, what is only read."""
+RAISES, STEERS, LOOPS, CHANGES, TAKES, OUTSIDE, KEEPS, ERRORS, READS = range(9)
+"""What a summary says first: exceptions that steer the loop, flags and calls that do, loops inside this one, what is
+done to the loop, what is taken from it, what is done outside, what the callback keeps, errors and what is done about
+them, what is only read."""
 
 
 def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary, complete: bool) -> str:
@@ -194,12 +195,15 @@ def _each_of(parts: Sequence[Found]) -> str:
 def _rank(found: Found, vocabulary: Vocabulary) -> int:
     item = found.effect
     if item.kind == "raises":
-        return ERRORS if is_error(item.target) else RAISES
+        return ERRORS if item.on == "callback" else RAISES
+    if found.steers:
+        return STEERS
     if any(each.startswith("on ") for each in found.path.each):
         return ERRORS
-    if item.on == "learner" and method_name(item.target) in vocabulary.loops:
+    if found.method in vocabulary.loops:
         return LOOPS
-    if found.taken or (item.kind == "calls" and item.on in OF_THE_LOOP and item.target.startswith("self.")):
+    held = item.kind == "calls" and item.on in OF_THE_LOOP and item.target.startswith("self.") and not found.framework
+    if found.taken or held:
         return TAKES
     return CHANGES if item.on in OF_THE_LOOP else OUTSIDE if item.on == "outside" else KEEPS
 
@@ -215,7 +219,7 @@ def _verb(found: Found, vocabulary: Vocabulary) -> str:
         return "always raises" if found.path.certain else "raises"
     if item.kind == "calls":
         named = {"__enter__": "enters", "__exit__": "leaves"}.get(item.how)
-        loop = item.on == "learner" and method_name(item.target) in vocabulary.loops
+        loop = found.method in vocabulary.loops
         return named or ("runs" if loop else "prints" if item.target == "print" else "calls")
     return "deletes" if item.kind == "deletes" else _VERBS.get(item.how, "changes")
 
@@ -228,7 +232,7 @@ def _part(found: Found) -> tuple[str, str, str]:
     if item.target == "print":
         return "a message", "a message", "a message"
     if item.how in ("__enter__", "__exit__"):
-        return (item.target.rpartition(".")[0],) * 3
+        return (call_name(item.target).rpartition(".")[0],) * 3
     if item.how in ("append", "add"):
         forms = [f"{_kept(value, longest) or 'a value'} to {item.target}" for longest in (80, 40, 24)]
         return forms[0], forms[1], forms[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from logging import Logger, LoggerAdapter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from loopscope.effects.data import Vocabulary
@@ -16,30 +17,6 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-_MODULES = _set(
-    """
-    wandb comet_ml neptune mlflow tensorboard tensorboardX azureml clearml aim swanlab dvclive subprocess shutil
-    logging warnings socket requests urllib http smtplib tempfile tqdm rich
-    """
-)
-_NAMES = _set(
-    """
-    print input open exec eval SummaryWriter Experiment TemporaryDirectory NamedTemporaryFile progress_bar
-    master_bar tqdm trange warn
-    """
-)
-_CALLS = _set(
-    """
-    torch.save torch.load json.dump pickle.dump pickle.load np.save np.savez numpy.save numpy.savez plt.show
-    plt.savefig os.remove os.unlink os.makedirs os.mkdir os.rename os.replace os.rmdir os.system os.fsync
-    os.kill os._exit sys.exit os.environ.update os.environ.setdefault time.sleep
-    """
-)
-_METHODS = _set(
-    """
-    mkdir open write_text write_bytes unlink rmdir touch rename symlink_to savefig to_csv
-    """
-)
 OUTSIDE_MODULES = _set(
     """
     wandb comet_ml neptune mlflow tensorboard tensorboardX azureml clearml aim swanlab dvclive subprocess shutil
@@ -49,7 +26,7 @@ OUTSIDE_MODULES = _set(
 _OUTSIDE_NAMES = _set(
     """
     print input open exec eval SummaryWriter Experiment TemporaryDirectory NamedTemporaryFile progress_bar
-    master_bar tqdm trange warn
+    master_bar tqdm trange warn rank_zero_warn rank_zero_info rank_zero_debug rank_zero_deprecation
     """
 )
 OUTSIDE_CALLS = _set(
@@ -80,7 +57,7 @@ _PURE = _set(
     softmax split sqrt squeeze std stride sub sum t tanh tile to tolist topk transpose tril triu type type_as
     unbind unfold unique unsqueeze var view view_as where new_empty new_full new_ones new_tensor new_zeros count
     decode encode endswith find format index isdigit items join keys lower lstrip most_common partition replace
-    rjust rsplit rstrip splitlines startswith strip title upper values zfill difference intersection issubset
+    get rjust rsplit rstrip splitlines startswith strip title upper values zfill difference intersection issubset
     union parameters named_parameters buffers named_buffers modules named_modules children named_children
     state_dict extra_repr absolute exists expanduser glob is_dir is_file iterdir joinpath relative_to resolve
     rglob stat with_name with_suffix samefile filter map sorted sample
@@ -103,6 +80,8 @@ def is_outside(obj: object, text: str) -> bool:
     """Return whether a name leads out of the loop: by the module it comes from, or by what it is called."""
     last = text.rpartition(".")[2]
     if text in OUTSIDE_CALLS or text in _OUTSIDE_NAMES or (last in _OUTSIDE_NAMES and obj is NOTHING):
+        return True
+    if isinstance(obj, (Logger, LoggerAdapter)):
         return True
     module = obj.__name__ if isinstance(obj, ModuleType) else module_of(obj)
     return module.partition(".")[0] in OUTSIDE_MODULES or ".tensorboard" in module

@@ -82,6 +82,13 @@ def _stored_in(target: ast.expr, value: ast.expr | None, first: str) -> Iterator
         yield target.attr, value
 
 
+def is_empty(node: ast.expr) -> bool:
+    """Return whether an expression makes an empty container: `{}`, `[]`, `()`, `dict()`."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id in ("dict", "list", "set") and not node.args
+    return not (node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [node]))
+
+
 def is_name(node: ast.expr, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 

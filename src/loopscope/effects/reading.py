@@ -7,11 +7,11 @@ import builtins
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, GetSetDescriptorType, ModuleType
 from typing import Any
 
 from loopscope.effects.data import Effect, Kind, Vocabulary
+from loopscope.effects.given import Nobody, constant, handed, names_of_call, names_of_handler, static
 from loopscope.effects.names import (
     CHANGING,
     FILE_METHODS,
@@ -25,7 +25,7 @@ from loopscope.effects.names import (
     is_pure,
     module_of,
 )
-from loopscope.effects.own import classes_of, is_name, own_attributes
+from loopscope.effects.own import classes_of, is_empty, is_name, own_attributes
 from loopscope.effects.text import (
     OPERATORS,
     Shown,
@@ -39,8 +39,8 @@ from loopscope.effects.text import (
     known_truth,
     leaves,
     negated,
-    only_errors,
     passes_root,
+    raised_last,
     shortened,
     steers,
     what_follows,
@@ -48,70 +48,6 @@ from loopscope.effects.text import (
 from loopscope.effects.things import NOTHING, SOMETIMES, Exit, Found, Frame, LocalFunction, Path, Thing, unparsed
 from loopscope.source import FunctionNode, syntax, unwrap
 
-
-def bound_arguments(function: object) -> tuple[list[object], dict[str, object], FunctionType | None]:
-    """Return the arguments that a callable brings along, by place and by name, and the function that takes them."""
-    arguments: list[object] = []
-    words: dict[str, object] = {}
-    for _ in range(100):
-        if isinstance(function, MethodType):
-            arguments.insert(0, function.__self__)
-            function = function.__func__
-        elif isinstance(function, partial):
-            arguments[:0] = function.args
-            words = {**function.keywords, **words}
-            function = function.func
-        elif isinstance(function, (staticmethod, classmethod)):
-            function = function.__func__
-        elif isinstance(function, FunctionType):
-            return arguments, words, unwrap(function)
-        else:
-            call = None if isinstance(function, type) else _static(type(function), "__call__")
-            if not isinstance(call, FunctionType):
-                break
-            arguments.insert(0, function)
-            function = call
-    return arguments, words, None
-
-
-def required_count(node: FunctionNode, named: Mapping[str, Thing]) -> int:
-    """Return how many places a call has to fill: those with neither a default nor a name given."""
-    places = [*node.args.posonlyargs, *node.args.args]
-    return sum(place.arg not in named for place in places[: len(places) - len(node.args.defaults)])
-
-
-def names_of_call(node: FunctionNode, things: Sequence[Thing], words: Mapping[Any, Thing]) -> dict[str, Thing]:
-    """Return the names of a call: what is given, then the literal defaults, then the bare parameters."""
-    places = [*node.args.posonlyargs, *node.args.args]
-    env = {a.arg: Thing(text=a.arg) for a in (*places, *node.args.kwonlyargs)}
-    defaults = [
-        *zip(reversed(places), reversed(node.args.defaults), strict=False),
-        *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
-    ]
-    for argument, default in defaults:
-        if isinstance(default, ast.Constant) and (things or words):
-            env[argument.arg] = _constant(default)
-    env.update({argument.arg: thing for argument, thing in zip(places, things, strict=False)})
-    env.update({name: thing for name, thing in words.items() if name in env})
-    for rest in (node.args.vararg, node.args.kwarg):
-        if rest is not None:
-            env[rest.arg] = Thing(dominant(things[len(places) :]), rest.arg, made=True)
-    return env
-
-
-def _constant(node: ast.Constant) -> Thing:
-    return Thing(text=repr(node.value), const=node)
-
-
-def _static(cls: type, name: str) -> Any:
-    for base in type.__getattribute__(cls, "__mro__"):
-        if name in type.__getattribute__(base, "__dict__"):
-            return type.__getattribute__(base, "__dict__")[name]
-    return None
-
-
-SELF = Thing("callback", "self", "self")
-_LEARN = Thing("learner", "learn", "learn")
 _SUPER = Thing("callback", "super()", "super")
 
 
@@ -123,7 +59,11 @@ class Reading:
     """One handler being read, with all the functions that it calls on the way."""
 
     def __init__(self, owner: type, vocabulary: Vocabulary, function: FunctionType) -> None:
-        self.owner, self.vocabulary = owner, vocabulary
+        self.owner, self.owner_is, self.vocabulary = owner, vocabulary.owner_is, vocabulary
+        self.self = Thing(self.owner_is, "self", "self")
+        self.learner = Thing("learner", vocabulary.word, "learn")
+        self.instance: object = None
+        self.lasting = True
         self.own = own_attributes(owner, vocabulary.stores)
         self.found: list[Found] = []
         self.reads: dict[str, Found] = {}
@@ -140,19 +80,40 @@ class Reading:
         for found in (*self.found, *self.reads.values()):
             yield replace(found.effect, when=found.path.text(), certain=found.path.certain)
 
-    def record(self, path: Path, kind: Kind, on: str, target: str, value: str = "", how: str = "") -> None:
+    def record(self, path: Path, kind: Kind, on: str, target: str, value: str = "", how: str = "") -> Found:
         short = value if len(value) <= 72 else ""
         effect = Effect(kind, on or "outside", target, short, "", True, how)  # type: ignore[arg-type]
         self.found.append(Found(effect, path, value))
+        return self.found[-1]
 
     def known(self, value: object) -> Thing:
         """Return what an argument that a partial or a bound method brings along stands for."""
         if isinstance(value, self.owner):
-            return SELF
+            self.instance = value
+            return self.self
+        if (thing := self.kind(value, "")) is not None:
+            return thing
         if value is None or isinstance(value, (bool, int, float, str)):
-            return _constant(ast.Constant(value))
+            return constant(ast.Constant(value))
         name = getattr(value, "__name__", None) if isinstance(value, (type, FunctionType, ModuleType)) else None
         return Thing(text=name or type(value).__name__, obj=value)
+
+    def kind(self, value: object, text: str) -> Thing | None:
+        """Return what an object is by its class, in the framework's terms: `evaluator`, an engine, is a learner."""
+        mro = type.__getattribute__(type(value), "__mro__")
+        on = next((on for on, cls in self.vocabulary.kinds if cls in mro), None)
+        return None if on is None else Thing(on, text, "learn" if on == "learner" else "given", obj=value)
+
+    def takes_self(self, function: FunctionType, node: FunctionNode) -> bool:
+        """Return whether the handler is a method that gets `self` from nobody but us."""
+        if self.vocabulary.owners:
+            return True
+        places = [*node.args.posonlyargs, *node.args.args]
+        if self.owner is Nobody or not places:
+            return False
+        members = [m for cls in classes_of(self.owner) for m in type.__getattribute__(cls, "__dict__").values()]
+        found = [member for member in members if unwrap(member) is function]
+        return not isinstance(found[0], staticmethod) if found else places[0].arg == "self"
 
     def defining(self, function: FunctionType) -> type | None:
         """Return the class whose body has `function`: that is where `super()` starts from."""
@@ -252,8 +213,13 @@ class Reading:
             name = frame.env[name].text or name
         kept = tuple(c for c in path.conditions if getattr(c, "guard", None) != name)
         path = replace(path, conditions=kept)
-        self.record(path, "raises", "learner" if not is_error(name) else "callback", name)
+        error = raised is not None and self.is_error(raised, frame)
+        self.record(path, "raises", "callback" if error or is_error(name) else "learner", name)
         return True
+
+    def is_error(self, raised: ast.expr, frame: Frame) -> bool:
+        found, name = self.path(raised, frame), unparsed(raised).rpartition(".")[2]
+        return name in self.vocabulary.errors or is_error(name, found.obj)
 
     def _assert(self, node: ast.Assert, frame: Frame, path: Path) -> Exit:
         self.visit(node.test, frame, path)
@@ -276,7 +242,8 @@ class Reading:
         if yes is True:
             then = frame.env
         frame.env = then if no is True else _merged(then, frame.env)
-        if only_errors(node.body) and no is None:
+        raised = raised_last(node.body)
+        if no is None and raised is not None and self.is_error(raised, frame):
             return None  # nothing is left to say about a run that ended in an error
         return either_exit(test, yes, no)
 
@@ -284,13 +251,23 @@ class Reading:
         over = self.visit(node.iter, frame, path)
         self.bind(node.target, over, node.iter, frame, path)
         each = for_each(node.target, self.shown(node.iter, frame))
+        self.repeated(node.body, frame)
         self.block(node.body, frame, path.inside(each))
+        self.repeated(node.body, frame)
         self.block(node.orelse, frame, path)
         return SOMETIMES if leaves(node.body) else None
 
+    def repeated(self, body: Sequence[ast.stmt], frame: Frame) -> None:
+        """Let go of what a loop's body assigns: the name then stands for this time's value or that of another."""
+        for part in (part for node in body for part in ast.walk(node)):
+            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store) and (old := frame.env.get(part.id)):
+                frame.env[part.id] = Thing(old.on, part.id, made=old.made or old.const is not None)
+
     def _while(self, node: ast.While, frame: Frame, path: Path) -> Exit:
+        self.repeated(node.body, frame)
         self.visit(node.test, frame, path)
         self.block(node.body, frame, path.inside(f"while {shortened(self.shown(node.test, frame), 48)}"))
+        self.repeated(node.body, frame)
         self.block(node.orelse, frame, path)
         return SOMETIMES if leaves(node.body) else None
 
@@ -313,7 +290,7 @@ class Reading:
 
     def gives_back(self, name: str) -> bool:
         for _, cls in self.vocabulary.owners:
-            found = syntax(_static(cls, name))
+            found = syntax(static(cls, name))
             if found is not None and found.node.args.args:
                 first = found.node.args.args[0].arg
                 given = [part.value for part in ast.walk(found.node) if isinstance(part, ast.Yield)]
@@ -437,27 +414,34 @@ class Reading:
         value = shown if shown is not None else "" if node is None else self.text(node, frame)
         self.record(path, "writes", on, text, value, how)
         if isinstance(target, ast.Attribute) and on in ("callback", "learner", *OF_THE_LOOP):
-            whose = "callback" if self.path(target.value, frame).root == "self" else "learner"
-            if self.path(target.value, frame).root and node is not None:
+            base = self.path(target.value, frame)
+            if base.root and node is not None:
                 certain = path.certain and how == "="
-                self.assigned.append((whose, target.attr, certain, node))
+                self.assigned.append((base.on, target.attr, certain, node))
+            self.found[-1].steers = base.root == "learn" and target.attr in self.vocabulary.steers
 
     def target(self, node: ast.expr, frame: Frame, path: Path) -> tuple[str, str]:
         """Return (whose, text) of what an assignment or `del` changes; whose is `""` for a local value."""
         if isinstance(node, ast.Attribute):
             base = self.visit(node.value, frame, path, outer=False)
             if base.root == "self":
-                return "callback", f"self.{node.attr}"
+                return self.owner_is, f"self.{node.attr}"
             if base.root == "learn":
-                return self.vocabulary.roots.get(node.attr, "learner"), f"learn.{node.attr}"
+                return self.vocabulary.roots.get(node.attr, "learner"), f"{base.text}.{node.attr}"
             return self.whose(base), f"{base.text}.{node.attr}"
         if isinstance(node, ast.Subscript):
             base = self.visit(node.value, frame, path, outer=False)
             self.visit(node.slice, frame, path)
+            self.changed(node.value, base, frame)
             return self.whose(base), f"{base.text}[{shortened(self.shown(node.slice, frame), 24)}]"
         if isinstance(node, ast.Starred):
             return self.target(node.value, frame, path)
         return "", ""
+
+    def changed(self, node: ast.expr, thing: Thing, frame: Frame) -> None:
+        """Let go of the source of a local value that is changed in place: it no longer says what the value is."""
+        if isinstance(node, ast.Name) and thing.made and thing.root == "" and node.id in frame.env:
+            frame.env[node.id] = replace(thing, text=node.id, items=())
 
     def whose(self, base: Thing) -> str:
         if isinstance(base.obj, type) and issubclass(self.owner, base.obj):
@@ -479,7 +463,7 @@ class Reading:
             self.complete = False
             return Thing()
         if isinstance(node, ast.Constant):
-            return _constant(node)
+            return constant(node)
         if isinstance(node, ast.Name):
             return self.name(node.id, frame)
         if isinstance(node, ast.Attribute):
@@ -532,6 +516,8 @@ class Reading:
             things.append(self.visit(part, frame, path, alone and part is node.values[-1]))
             test = self.shown(part, frame)
             path = path.given(test if isinstance(node.op, ast.And) else negated(test))
+        if isinstance(node.op, ast.Or) and things[0].root == "given" and all(map(is_empty, node.values[1:])):
+            return things[0]  # `logs or {}`: only where there is nothing to be changed is it another one
         return Thing(dominant(things), "", made=True)
 
     def comprehension(
@@ -552,11 +538,13 @@ class Reading:
 
     def _attribute(self, node: ast.Attribute, frame: Frame, path: Path, outer: bool) -> Thing:
         base = self.visit(node.value, frame, path, outer=False)
-        if base.root == "self" and node.attr in self.own.names:
-            member = _static(self.owner, node.attr)
+        if base.root == "self" and self.is_followed(node.attr):
+            member = static(self.owner, node.attr)
             if isinstance(member, property) and member.fget is not None:
-                given = self.follow(member.fget, [SELF], {}, path, frame)
-                return Thing(given.on or "callback", f"self.{node.attr}", made=given.made)
+                given = self.follow(member.fget, [self.self], {}, path, frame)
+                if given.root == "learn":
+                    return replace(given, text=f"self.{node.attr}")
+                return Thing(given.on or self.owner_is, f"self.{node.attr}", made=given.made)
         found = self.attribute(base, node.attr)
         self.read(found, base, path, outer)
         return found
@@ -570,45 +558,81 @@ class Reading:
         if name in frame.env:
             return frame.env[name]
         obj = _global(frame.function, name)
+        if self.vocabulary.kinds and (obj is NOTHING or self.kind(obj, name) is not None):
+            self.lasting = False  # another object may have that name when it is asked again
+        if (found := self.kind(obj, name)) is not None:
+            return found
         return Thing("outside" if is_outside(obj, name) else "", name, obj=obj)
 
     def attribute(self, base: Thing, name: str) -> Thing:
         """Return what `base.name` stands for: the callback's own before the learner's before the model's."""
+        given_model = base.root == "given" and base.on == "model"
+        if (base.root == "self" or given_model) and name in self.vocabulary.learner:
+            return self.learner
         if base.root == "self":
-            if name in self.vocabulary.learner:
-                return _LEARN
-            if name in self.own.names or name.startswith("__"):
-                return Thing(self.origin(name), f"self.{name}")
-            return self.attribute(_LEARN, name)
+            if name in self.own.names or name.startswith("__") or not self.vocabulary.owners:
+                return self.own_attribute(name)
+            return self.attribute(self.learner, name)
         if base.root == "learn":
             on = self.fallen(name)
+            if not self.vocabulary.owners:
+                return Thing(on, f"{base.text}.{name}")
             short = on in ("model", "optimizer") and name in self.vocabulary.roots
-            return Thing(on, name if short else f"model.{name}" if on == "model" else f"learn.{name}")
+            return Thing(on, name if short else f"model.{name}" if on == "model" else f"{base.text}.{name}")
+        if given_model and name in self.vocabulary.roots:
+            return Thing(self.vocabulary.roots[name], f"{base.text}.{name}")
         if isinstance(base.obj, (ModuleType, type)):
-            obj = _static(base.obj, name) if isinstance(base.obj, type) else vars(base.obj).get(name, NOTHING)
+            obj = static(base.obj, name) if isinstance(base.obj, type) else vars(base.obj).get(name, NOTHING)
             text = f"{base.text}.{name}"
             return Thing("outside" if base.on == "outside" or is_outside(obj, text) else "", text, obj=obj)
         return Thing(base.on, f"{base.text}.{name}", made=base.made)
+
+    def own_attribute(self, name: str) -> Thing:
+        text = f"self.{name}"
+        if self.is_named(name):
+            return Thing(self.vocabulary.roots.get(name, self.owner_is), text)
+        held = object.__getattribute__(self.instance, "__dict__") if self.has_attributes() else {}
+        if (found := self.kind(held.get(name), text)) is not None:
+            return found
+        on = self.origin(name)
+        return Thing(on, text, "learn" if on == "learner" else "")
+
+    def has_attributes(self) -> bool:
+        return bool(self.vocabulary.kinds) and isinstance(static(type(self.instance), "__dict__"), GetSetDescriptorType)
+
+    def is_named(self, name: str) -> bool:
+        """Return whether an attribute of `self` is one of the framework's own, told by its name."""
+        if not self.vocabulary.named:
+            return False
+        cls = next((c for c in classes_of(self.owner) if name in type.__getattribute__(c, "__dict__")), None)
+        return cls is not None and any(cls in classes_of(one) for one in self.vocabulary.named)
+
+    def is_followed(self, name: str) -> bool:
+        """Return whether a member of `self`'s class is read where it is used."""
+        return name in self.own.names and name not in self.vocabulary.learner and not self.is_named(name)
 
     def fallen(self, name: str) -> str:
         """Return whose an attribute of the learner is: by its name, or by the first class that has it."""
         if name in self.vocabulary.roots:
             return self.vocabulary.roots[name]
-        return next((on for on, cls in self.vocabulary.owners if _static(cls, name) is not None), "learner")
+        return next((on for on, cls in self.vocabulary.owners if static(cls, name) is not None), "learner")
 
     def origin(self, name: str) -> str:
         """Return whose the object behind an own attribute is: `self.critic = self.model.critic` is the model's."""
         if name not in self.origins:
-            self.origins[name] = "callback"  # as far as it is known while its own values are read
+            self.origins[name] = self.owner_is  # as far as it is known while its own values are read
             found = (self.origin_of(value, function, cls) for function, cls, value in self.own.values.get(name, ()))
-            self.origins[name] = next(filter(None, found), "callback")
+            self.origins[name] = next(filter(None, found), self.owner_is)
         return self.origins[name]
 
     def origin_of(self, value: ast.expr, function: FunctionType, cls: type) -> str:
         found = syntax(function)
         if found is None:
             return ""
-        frame = Frame(function, found.node, names_of_call(found.node, [SELF], {}), cls)
+        env = names_of_handler(found.node, [self.self], {}, self.vocabulary, ())
+        frame = Frame(function, found.node, env, cls)
+        if isinstance(value, ast.Name) and (given := env.get(value.id)) is not None:
+            return given.on if given.root and given.on in ("learner", "model", "optimizer") else ""
         if isinstance(value, (ast.IfExp, ast.BoolOp)):
             parts = [value.body, value.orelse] if isinstance(value, ast.IfExp) else value.values
             return next(filter(None, (self.origin_of(part, function, cls) for part in parts)), "")
@@ -626,8 +650,8 @@ class Reading:
             return ""
         if isinstance(value, ast.Attribute) and is_name(value.value, chain.id) and value.attr in self.own.names:
             return ""
-        on = self.path(value, frame).on
-        return on if on in ("model", "optimizer", "loss", "outside") else ""
+        held = self.path(value, frame)
+        return held.on if held.on in ("model", "optimizer", "loss", "outside") or held.root == "learn" else ""
 
     def parts_of(self, value: ast.expr, frame: Frame) -> str:
         """Return whether a computed attribute holds parts of the model or optimizer: layers, or hooks on them."""
@@ -642,17 +666,24 @@ class Reading:
 
     def subscript(self, base: Thing, index: Thing, node: ast.Subscript, frame: Frame) -> Thing:
         at = index.const.value if index.const is not None else None
+        if base.root == "words" and (found := self.handed(at)) is not None:
+            return found
         if base.items and isinstance(at, int) and -len(base.items) <= at < len(base.items):
             return base.items[at]
         text = f"{base.text}[{shortened(self.shown(node.slice, frame), 24)}]" if base.text else ""
         return Thing(base.on, text, made=base.made)
+
+    def handed(self, name: object) -> Thing | None:
+        """Return what the framework hands over as a keyword: `kwargs["model"]`."""
+        known = isinstance(name, str) and name in self.vocabulary.parameters
+        return handed(str(name), self.vocabulary) if known else None
 
     def path(self, node: ast.expr, frame: Frame) -> Thing:
         """Return what an expression stands for, without reading it for effects."""
         if isinstance(node, ast.Name):
             return self.name(node.id, frame)
         if isinstance(node, ast.Constant):
-            return _constant(node)
+            return constant(node)
         if isinstance(node, ast.Attribute):
             return self.attribute(self.path(node.value, frame), node.attr)
         if isinstance(node, ast.Subscript):
@@ -669,6 +700,8 @@ class Reading:
     def call(self, node: ast.Call, frame: Frame, path: Path, alone: bool) -> Thing:
         args = [self.visit(part, frame, path) for part in node.args]
         words = {word.arg: self.visit(word.value, frame, path) for word in node.keywords}
+        if any(isinstance(part, ast.Starred) for part in node.args):
+            words.setdefault(None, Thing())
         special = _SPECIAL.get(node.func.id) if isinstance(node.func, ast.Name) else None
         if special is not None and node.func.id not in frame.env:  # type: ignore[attr-defined]
             found = special(self, node, args, frame, path)
@@ -682,18 +715,23 @@ class Reading:
 
     def method(self, base: Thing, name: str, call: Call) -> Thing:
         """Read `base.name(...)`."""
+        given_model = base.root == "given" and base.on == "model"
         if base.root == "super":
             return self.inherited(name, call)
         if base.root == "self":
-            member = _static(self.owner, name) if name in self.own.names else None
+            member = static(self.owner, name) if self.is_followed(name) else None
             if unwrap(member) is not None and not isinstance(member, property):
-                bound = [] if isinstance(member, staticmethod) else [SELF]
+                bound = [] if isinstance(member, staticmethod) else [self.self]
                 return self.follow(member, [*bound, *self.given(call)], call.words, call.path, call.frame)
-            if name in self.own.names and name not in self.vocabulary.learner:
+            if self.is_named(name):
+                return self.of_framework(base, name, call)
+            if name not in self.vocabulary.learner and (name in self.own.names or not self.vocabulary.owners):
                 return self.function(Thing(self.origin(name), f"self.{name}"), call)
-            base = _LEARN
-        if base.root == "learn":
-            return self.of_learner(name, call)
+            base = self.learner
+        if base.root == "learn" or (given_model and name in self.vocabulary.roots):
+            return self.of_framework(base, name, call)
+        if base.root == "words" and name in ("get", "pop") and call.args and call.args[0].const is not None:
+            return self.handed(call.args[0].const.value) or Thing(made=True)
         if isinstance(base.obj, (ModuleType, type)):
             return self.function(self.attribute(base, name), call)
         return self.of_thing(base, name, call)
@@ -705,7 +743,7 @@ class Reading:
         for cls in after:
             member = type.__getattribute__(cls, "__dict__").get(name)
             if member is not None:
-                return self.follow(member, [SELF, *self.given(call)], call.words, call.path, call.frame, cls)
+                return self.follow(member, [self.self, *self.given(call)], call.words, call.path, call.frame, cls)
         return Thing()
 
     def given(self, call: Call) -> list[Thing]:
@@ -716,14 +754,17 @@ class Reading:
             things.append(replace(thing, text=text if len(text) <= 56 else ""))
         return things
 
-    def of_learner(self, name: str, call: Call) -> Thing:
-        found = self.attribute(_LEARN, name)
-        text = found.text if found.on in ("model", "optimizer") else f"learn.{name}"
+    def of_framework(self, base: Thing, name: str, call: Call) -> Thing:
+        """Read a call of a method that the framework gives the learner or the model, told by its name."""
+        found = self.attribute(base, name)
+        text, gives = found.text, name in self.vocabulary.roots and name in self.vocabulary.pure
         if not call.alone and is_pure(name, found.on, self.vocabulary):
-            self.read(replace(found, text=f"{text}()"), _LEARN, call.path, True)
-            return Thing(found.on, f"{text}(…)", made=True)
-        self.record(call.path, "calls", found.on, self.called(text, call))
-        self.found[-1].taken = not call.alone and found.on != "model"
+            self.read(replace(found, text=f"{text}()"), base, call.path, True)
+            return Thing(found.on, f"{text}()" if gives else f"{text}(…)", made=not gives)
+        done = self.record(call.path, "calls", found.on, self.called(text, call))
+        done.taken, done.framework = not call.alone and found.on != "model", True
+        if base.root == "learn":
+            done.method, done.steers = name, name in self.vocabulary.steers
         return Thing(found.on, f"{text}(…)", made=found.on == "learner")
 
     def of_thing(self, base: Thing, name: str, call: Call) -> Thing:
@@ -732,6 +773,8 @@ class Reading:
         on, made = base.on, Thing(base.on, f"{text}(…)", made=True)
         if isinstance(base.obj, LocalFunction):
             return made
+        if name in CHANGING | SHRINKING:
+            self.changed(call.node.func.value, base, call.frame)  # type: ignore[attr-defined]
         if (name in FILE_METHODS and on not in ("model", "optimizer")) or (not on and text in OUTSIDE_CALLS):
             self.record(call.path, "calls", "outside", self.called(text, call))
             return Thing("outside", f"{text}(…)", made=True)
@@ -788,7 +831,7 @@ class Reading:
         if target.text in self.vocabulary.stores or module_of(obj) == "builtins":
             return made
         if isinstance(obj, type):
-            start = _static(obj, "__init__")
+            start = static(obj, "__init__")
             if self.followable(start) and on in OF_THE_LOOP:
                 first = Thing(text=target.text, made=True)
                 return self.helper(start, target, replace(call, args=[first, *call.args]), made)
@@ -814,16 +857,21 @@ class Reading:
         before, kept = len(self.found), dict(self.reads)
         assigned = len(self.assigned)
         given = self.follow(obj, call.args, call.words, call.path, call.frame)
-        inside = [found.effect for found in self.found[before:]]
-        raised = [found for found in self.found[before:] if steers(found.effect)]
-        self.found[before:], self.reads = raised, kept
+        told = [found for found in self.found[before:] if steers(found.effect) or found.steers or self.is_loop(found)]
+        inside = [found.effect for found in self.found[before:] if found not in told]
+        self.found[before:], self.reads = told, kept
         del self.assigned[assigned:]
         touched = [effect.on for effect in inside if effect.kind != "raises" and effect.on != "callback"]
         own = [effect.on for effect in inside if effect.kind != "raises" and effect.on == "callback"]
         if touched or (own and call.alone):
             on = min(touched or own, key=RANK.index)
             self.record(call.path, "calls", on, self.called(target.text, call))
+        if any(given is one for one in (*call.args, *call.words.values())):
+            return given
         return Thing(given.on or made.on, made.text, made=True)
+
+    def is_loop(self, found: Found) -> bool:
+        return found.method in self.vocabulary.loops
 
     def follow(
         self,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopscope.effects.data import Effect
 from loopscope.effects.names import OF_THE_LOOP
-from loopscope.effects.things import SOMETIMES, Exit, Frame, Thing, bare, unparsed
+from loopscope.effects.things import NOTHING, SOMETIMES, Exit, Frame, Thing, bare, unparsed
 
 if TYPE_CHECKING:
     from loopscope.effects.reading import Reading
@@ -142,24 +142,33 @@ def leaves(body: Sequence[ast.stmt]) -> bool:
     return any(isinstance(part, (ast.Return, ast.Raise)) for node in body for part in ast.walk(node))
 
 
-def only_errors(body: Sequence[ast.stmt]) -> bool:
-    """Return whether a branch ends in an error: what comes after it is still reached in every run without errors."""
+def raised_last(body: Sequence[ast.stmt]) -> ast.expr | None:
+    """Return the exception that a branch ends with, if that is the only way out of it."""
     last = body[-1]
     if not isinstance(last, ast.Raise) or last.exc is None or leaves(body[:-1]):
+        return None
+    return last.exc.func if isinstance(last.exc, ast.Call) else last.exc
+
+
+def is_error(name: str, cls: object = NOTHING) -> bool:
+    """Return whether an exception is one of Python's own, or one of those more exactly: not a way to steer the loop."""
+    found = vars(builtins).get(name, cls)
+    if not isinstance(found, type):
         return False
-    raised = last.exc.func if isinstance(last.exc, ast.Call) else last.exc
-    return is_error(unparsed(raised))
+    plain = found in (Exception, BaseException)
+    return plain or any(base in _MISTAKES for base in type.__getattribute__(found, "__mro__"))
 
 
-def is_error(name: str) -> bool:
-    """Return whether an exception is one of Python's own: a mistake, not a way to steer the loop."""
-    found = vars(builtins).get(name)
-    steers = ("KeyboardInterrupt", "SystemExit", "StopIteration", "GeneratorExit")
-    return isinstance(found, type) and issubclass(found, BaseException) and name not in steers
+_STEERING = (BaseException, Exception, KeyboardInterrupt, SystemExit, StopIteration, StopAsyncIteration, GeneratorExit)
+_MISTAKES = frozenset(
+    one
+    for one in vars(builtins).values()
+    if isinstance(one, type) and issubclass(one, BaseException) and one not in _STEERING
+)
 
 
 def steers(effect: Effect) -> bool:
-    return effect.kind == "raises" and not is_error(effect.target)
+    return effect.kind == "raises" and effect.on == "learner"
 
 
 def caught_names(handler: ast.ExceptHandler) -> tuple[str, ...]:

@@ -18,14 +18,15 @@ NOTHING: Any = object()
 class Thing:
     """What an expression stands for: whose it is (`""`: nobody's, a local value) and how to write it.
 
-    `root` marks the callback itself, the learner and `super()`; `obj` is a Python object that is known before the run
-    (a module, a function); `const` the literal; `items` the parts of a tuple; `made` says that it was computed from
-    what it belongs to, and is not that thing itself.
+    `root` marks the callback itself, the learner, `super()`, anything else that a handler is given, and the rest of its
+    keyword arguments; `obj` is a Python object that is known before the run (a module, a function); `const` the
+    literal; `items` the parts of a tuple; `made` says that it was computed from what it belongs to, and is not that
+    thing itself.
     """
 
     on: str = ""
     text: str = ""
-    root: Literal["", "self", "learn", "super"] = ""
+    root: Literal["", "self", "learn", "super", "given", "words"] = ""
     obj: Any = NOTHING
     const: ast.Constant | None = None
     items: tuple[Thing, ...] = ()
@@ -97,12 +98,19 @@ def _is_or(node: ast.expr) -> bool:
 
 @dataclass(slots=True, eq=False)
 class Found:
-    """An effect with the path that leads to it; `taken` says that something of the loop is collected here."""
+    """An effect with the path that leads to it.
+
+    `taken` says that something of the loop is collected here, `steers` that it ends or skips something, `framework`
+    that it is a call of the learner's or model's own methods; `method` is the learner's method that is called.
+    """
 
     effect: Effect
     path: Path
     value: str = ""
     taken: bool = False
+    steers: bool = False
+    framework: bool = False
+    method: str = ""
 
 
 def unparsed(node: ast.AST) -> str:

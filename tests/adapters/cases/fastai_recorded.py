@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +27,9 @@ from fastai.data.load import DataLoader
 from fastai.learner import Learner
 
 import loopscope
-from loopscope.placing import NAME, Block, Placed, place
+from loopscope.placing import Placed, place
 from loopscope.recording import Recording, read
 from loopscope.report import Report
-from loopscope.seen import Call, Fired
 from loopscope.timing import reported
 from tests.adapters.cases.fastai import At, Case, Shadowed, ValidatesInTheMiddle, fit2, learner
 from tests.adapters.cases.fastai_watch import Watch
@@ -74,61 +71,6 @@ def witnessed(case: Case) -> Watch:
     with watch(), quiet():
         case.call(watch.learn)
     return watch
-
-
-def told(placed: Placed) -> list[Fired]:
-    """What a recording says was fired and called, in order, as the witness tells it."""
-    blocks = [block for _, blocks in placed.lanes for block in blocks if block.parent is None]
-    return [one for block in blocks for one in _told(placed, block)]
-
-
-def _told(placed: Placed, block: Block) -> list[Fired]:
-    names = placed.recording.names
-
-    def raised(code: int) -> str | None:
-        return str(names[code >> 32]["exception"]) if code >> 32 else None
-
-    between: dict[int, list[Block]] = {}
-    for child in block.children:
-        if child.owner < 0:
-            between.setdefault(child.gap, []).append(child)
-    out: list[Fired] = []
-    edges = [*block.events.tolist(), len(block.code)]
-    for number, (first, stop) in enumerate(itertools.pairwise(edges)):
-        out += [one for child in between.get(number, ()) for one in _told(placed, child)]
-        calls = []
-        for row in range(first + 1, stop):
-            code = int(block.code[row])
-            inner = [one for child in block.children if child.owner == row for one in _told(placed, child)]
-            calls.append(Call(str(names[code & NAME]["callback"]), raised(code), tuple(inner)))
-        out.append(Fired(str(names[int(block.code[first]) & NAME]["event"]), tuple(calls)))
-    return out + [one for child in between.get(len(edges) - 1, ()) for one in _told(placed, child)]
-
-
-def plain(fired: Sequence[Fired]) -> list[Fired]:
-    """What the witness saw, without what only it knows."""
-    return [
-        replace(one, calls=tuple(replace(call, inner=tuple(plain(call.inner)), run=None) for call in one.calls))
-        for one in fired
-    ]
-
-
-def sums(report: Report) -> list[str]:
-    """What does not add up in a report; nothing if all is well."""
-    wrong = [
-        f"thread {track.thread}: {track.sum} of {report.wall}" for track in report.tracks if track.sum != report.wall
-    ]
-    for track in report.tracks:
-        if sum(category.total for category in track.categories) != report.wall:
-            wrong.append(f"thread {track.thread}: categories")
-        for depth, line in track.root.walk():
-            if line.stats.total != line.own + sum(child.stats.total for child in line.children):
-                wrong.append(f"{depth} {line.name}: {line.stats.total}, own {line.own}")
-            if line.own < 0 or line.stats.total < 0 or line.stats.max > max(line.stats.total, 0):
-                wrong.append(f"{depth} {line.name}: {line.own} {line.stats}")
-            if line.own and not line.category:
-                wrong.append(f"{depth} {line.name}: no category")
-    return wrong
 
 
 def everything(path: Path) -> tuple[Placed, Report]:

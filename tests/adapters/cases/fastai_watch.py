@@ -27,7 +27,7 @@ CALLBACK_CALL = Callback.__call__.__code__
 NOT_HANDLERS = {
     function.__code__ for function in (getcallable, noop, modify_exception, GetAttr.__getattr__, Callback.__setattr__)
 }
-RUNS = {getattr(Learner, name).__code__: name for name in ("fit", "validate", "get_preds")}
+RUNS = {getattr(Learner, name).__code__: name for name in ("fit", "validate", "get_preds", "_do_epoch_validate")}
 
 
 @dataclass

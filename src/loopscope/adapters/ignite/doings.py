@@ -1,0 +1,216 @@
+"""What handlers and the process function may do to the loop they stand in, as their source shows.
+
+The map is exact as long as nobody changes the engine's state on the way; what somebody may change is left to the run.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ignite.engine import Engine
+from ignite.engine.events import Events, RemovableEventHandle
+
+from loopscope.adapters.ignite.attached import Attached, event_name, walk_events
+from loopscope.adapters.ignite.names import UNKNOWN, Names
+from loopscope.adapters.ignite.process import FIRING, fired_name
+from loopscope.adapters.ignite.vocabulary import STOPS
+from loopscope.effects import Effects
+from loopscope.source import syntax
+
+CORE = frozenset(one.name for one in Events)
+
+COUNTS = ("epoch", "iteration", "epoch_length", "max_epochs", "max_iters")
+"""What of the engine's state decides how long it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doings:
+    """What one handler may do to its engine.
+
+    `stops` are those of `STOPS` that it may call, `skips` says of each whether it may leave out the event that follows
+    (`skip_completed`). `fires` are events that it may fire, `resets` what of `COUNTS` it assigns. `data` says that it
+    may change the data, `adds` that it attaches handlers, `removes` whom it may detach: (function, event name), or None
+    for anybody. `exhausts` says that it may raise StopIteration, which ignite takes for the end of the data.
+    """
+
+    stops: frozenset[str] = frozenset()
+    skips: frozenset[str] = frozenset()
+    fires: tuple[str, ...] = ()
+    resets: frozenset[str] = frozenset()
+    data: bool = False
+    adds: bool = False
+    removes: tuple[tuple[Any, str], ...] | None = ()
+    exhausts: bool = False
+    others: frozenset[str] = field(default=frozenset(), compare=False)
+
+
+def doings(engine: Engine, function: Any, done: Effects, given: Iterable[Any] = ()) -> Doings:
+    """Return what `function` may do to `engine`; `done` is what its source shows, `given` what it is called with."""
+    names = Names.of(function, *given)
+    calls = list(_calls(names)) if names is not None else []
+    stops = frozenset(name for name in done.nested(STOPS) if _concerns(engine, names, calls, name))
+    texts = [item.target for item in done.items if item.kind == "calls"]
+    skips = frozenset(name for name in stops if any(f".{name}(" in text and f".{name}()" not in text for text in texts))
+    nested = bool(done.nested(("run",)))
+    written = [item.target for item in done.items if item.kind == "writes" and item.on == "learner"]
+    return Doings(
+        stops=stops | (frozenset(STOPS[:2]) if nested else frozenset()),
+        skips=skips | (frozenset(STOPS[:2]) if nested else frozenset()),
+        fires=tuple(_fires(engine, names, calls, done)),
+        resets=frozenset(name for name in COUNTS if any(text.endswith(f".state.{name}") for text in written)),
+        data=bool(done.nested(("set_data",))) or any(text.endswith(".state.dataloader") for text in written),
+        adds=bool(done.nested(("add_event_handler", "on", "attach"))),
+        removes=_removes(engine, names, calls, done),
+        exhausts=any(item.kind == "raises" and _may_be_stop(item.target) for item in done.items),
+        others=frozenset(done.nested(("run",))),
+    )
+
+
+def _calls(names: Names) -> Iterator[ast.Call]:
+    found = syntax(names.function)
+    return (one for one in ast.walk(found.node) if isinstance(one, ast.Call)) if found is not None else iter(())
+
+
+def _concerns(engine: Engine, names: Names | None, calls: Iterable[ast.Call], method: str) -> bool:
+    """Return whether a method that is called may be this engine's: not where all calls are of other engines."""
+    whose = [
+        names.look(one.func.value)
+        for one in calls
+        if names is not None and isinstance(one.func, ast.Attribute) and one.func.attr == method
+    ]
+    return not whose or any(one is engine or not isinstance(one, Engine) for one in whose)
+
+
+def _fires(engine: Engine, names: Names | None, calls: Iterable[ast.Call], done: Effects) -> Iterator[str]:
+    """Yield the events that a handler may fire at this engine; all of the user's own where it is not known which."""
+    if not done.nested(FIRING):
+        return
+    found: list[str | None] = []
+    for one in calls:
+        if names is not None and isinstance(one.func, ast.Attribute) and one.func.attr in FIRING and one.args:
+            whose = names.look(one.func.value)
+            if whose is UNKNOWN or whose is engine or not isinstance(whose, Engine):
+                found.append(fired_name(one.args[0], names))
+            else:
+                found.append("")
+    known = [name for name in found if name]
+    yield from dict.fromkeys(known)
+    if not found or None in found:  # fired by a function that it calls, or by a name that only the run knows
+        shown = [_last_name(item.target) for item in done.items if ".fire_event(" in item.target]
+        custom = [name for name in walk_events(engine) if name not in CORE]
+        if found or not shown or None in shown:
+            yield from (name for name in custom if name not in known)
+        else:
+            yield from dict.fromkeys(name for name in shown if name and name not in known)
+
+
+def _last_name(text: str) -> str | None:
+    """Return `SAVED` of `engine.fire_event(Saving.SAVED)`, or a literal text; None for anything else."""
+    try:
+        call = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return None
+    if not isinstance(call, ast.Call) or not call.args:
+        return None
+    event = call.args[0]
+    if isinstance(event, ast.Constant) and isinstance(event.value, str):
+        return event.value
+    return event.attr if isinstance(event, ast.Attribute) else None
+
+
+def _removes(
+    engine: Engine, names: Names | None, calls: Iterable[ast.Call], done: Effects
+) -> tuple[tuple[Any, str], ...] | None:
+    """Return whom a handler may detach: by `remove_event_handler`, or by the handle that attaching gave."""
+    found: list[tuple[Any, str]] = []
+    for one in calls:
+        if names is None or not isinstance(one.func, ast.Attribute):
+            continue
+        whose = names.look(one.func.value)
+        if one.func.attr == "remove" and isinstance(whose, RemovableEventHandle):
+            if whose.engine() is engine:
+                listed = whose.event_name if hasattr(whose.event_name, "__iter__") else [whose.event_name]
+                found += [(whose.handler(), event_name(event)) for event in listed]
+        elif one.func.attr == "remove_event_handler":
+            if isinstance(whose, Engine) and whose is not engine:
+                continue
+            event = fired_name(one.args[1], names) if len(one.args) == 2 else None
+            function = names.look(one.args[0]) if one.args else UNKNOWN
+            if event is None or function is UNKNOWN:
+                return None
+            found.append((function, event))
+    if not found and done.nested(("remove_event_handler", "detach")):
+        return None
+    return tuple(found)
+
+
+def _may_be_stop(name: str) -> bool:
+    """Return whether what is raised may be StopIteration: it is called so, or by a name that is no class's."""
+    return name == "StopIteration" or not (name[:1].isupper() or hasattr(builtins, name))
+
+
+@dataclass(slots=True)
+class Openings:
+    """What all handlers together leave to the run.
+
+    `stops` and `skips` are by the event behind which ignite asks for it; `swallows` says that errors do not end the
+    run.
+    """
+
+    stops: dict[str, frozenset[str]] = field(default_factory=dict)
+    skips: frozenset[str] = frozenset()
+    resets: frozenset[str] = frozenset()
+    data: bool = False
+    exhausts: bool = False
+    swallows: bool = False
+
+    def add(self, event: str, doing: Doings) -> None:
+        """Take note of what a handler of `event` may do; ignite asks for it behind that event, or the next one."""
+        self.resets |= doing.resets
+        self.data |= doing.data
+        self.exhausts |= doing.exhausts and event in ("GET_BATCH_STARTED", "GET_BATCH_COMPLETED")
+        if event in ("COMPLETED", "TERMINATE", "INTERRUPT"):
+            return
+        self.skips |= doing.skips
+        stops = doing.stops - {"terminate_epoch"} if event == "EPOCH_COMPLETED" else doing.stops
+        at = ASKED.get(event, event)
+        if stops:
+            self.stops[at] = self.stops.get(at, frozenset()) | stops
+
+    def settle(self, fired_at: Mapping[str, Iterable[str]]) -> None:
+        """Ask behind the events of ignite's own for what is done at those that fire inside them."""
+        for event in [name for name in self.stops if name not in ASKING]:
+            stops = self.stops.pop(event)
+            for outer in fired_at.get(event, ()):
+                at = ASKED.get(outer, outer)
+                if at in ASKING:
+                    self.stops[at] = self.stops.get(at, frozenset()) | stops
+
+    @property
+    def ends_epochs(self) -> bool:
+        return any("terminate_epoch" in stops for stops in self.stops.values())
+
+    @property
+    def batches_differ(self) -> bool:
+        """Whether a batch may begin without an iteration of its own, so that counts of the two drift apart."""
+        early = ("GET_BATCH_STARTED", "GET_BATCH_COMPLETED", "DATALOADER_STOP_ITERATION")
+        return self.swallows or any("terminate_epoch" in self.stops.get(event, ()) for event in early)
+
+
+ASKING = (
+    *("STARTED", "EPOCH_STARTED", "GET_BATCH_STARTED", "DATALOADER_STOP_ITERATION", "GET_BATCH_COMPLETED"),
+    *("ITERATION_STARTED", "ITERATION_COMPLETED", "EPOCH_COMPLETED"),
+)
+"""Events behind which ignite asks whether it has to stop."""
+
+ASKED = {"TERMINATE_SINGLE_EPOCH": "EPOCH_COMPLETED", "EXCEPTION_RAISED": "EPOCH_COMPLETED"}
+"""Events behind which ignite does not ask whether it has to stop -> the next one behind which it does."""
+
+
+def given_to(one: Attached, engine: Engine) -> tuple[Any, ...]:
+    """Return what a handler is called with, as far as it is known."""
+    return (engine, *one.given) if one.takes_engine else one.given

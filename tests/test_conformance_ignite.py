@@ -1,0 +1,10 @@
+"""Ignite: the map and the recording are proved by the conformance suite, on real training runs."""
+
+from __future__ import annotations
+
+from tests.frameworks import need
+
+pytestmark = need("ignite")
+FRAMEWORK = "ignite"
+
+from tests.suite import *

@@ -1,0 +1,10 @@
+"""Lightning: the map and the recording are proved by the conformance suite, on real training runs."""
+
+from __future__ import annotations
+
+from tests.frameworks import need
+
+pytestmark = need("lightning")
+FRAMEWORK = "lightning"
+
+from tests.suite import *

@@ -1,0 +1,10 @@
+"""Transformers: the map and the recording are proved by the conformance suite, on real training runs."""
+
+from __future__ import annotations
+
+from tests.frameworks import need
+
+pytestmark = need("transformers")
+FRAMEWORK = "transformers"
+
+from tests.suite import *
