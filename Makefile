@@ -2,13 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# Lightning, Transformers, Keras and Ignite live apart from fastai, which brings torchvision: see constraints.txt.
+OTHERS := .venvs/frameworks
+INSTALL := -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+PIP := $(BIN)/python $(INSTALL)
+# On all cores; the tests of a file stay together, because they share what takes long to make.
+PYTEST := -m pytest -n auto --dist loadfile --cov --cov-report=term --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports pytest others docs bench bench-record clean
+.PHONY: help demo test lint types imports pytest pytest-fastai pytest-frameworks others docs bench bench-record clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/demo.stamp ## show the training loop of a small fastai learner
 	$(BIN)/loopscope demo
@@ -28,14 +33,22 @@ types: $(VENV)/test.stamp ## mypy --strict
 imports: $(VENV)/test.stamp ## the layers of pyproject.toml, by import-linter
 	$(BIN)/lint-imports --no-cache
 
-pytest: $(VENV)/test.stamp ## the tests, with fastai required and coverage shown
-	LOOPSCOPE_REQUIRE=fastai $(BIN)/python -m pytest --cov --cov-report=term --durations=10 $(ARGS)
+pytest: pytest-fastai pytest-frameworks ## the tests, with every framework required and coverage shown
+
+pytest-fastai: $(VENV)/test.stamp ## all that needs fastai or no framework
+	LOOPSCOPE_REQUIRE=fastai $(BIN)/python $(PYTEST) $(ARGS)
+
+pytest-frameworks: $(OTHERS)/test.stamp ## all that needs Lightning, Transformers, Keras or Ignite
+	LOOPSCOPE_REQUIRE=lightning,transformers,keras,ignite KERAS_BACKEND=torch \
+		$(OTHERS)/bin/python $(PYTEST) -m framework $(ARGS)
 
 others: $(VENV)/test.stamp ## the built wheel under every other supported Python found here
 	$(BIN)/python tools/other_pythons.py
 
-docs: $(VENV)/test.stamp ## execute the tutorials and keep their outputs
+docs: $(VENV)/test.stamp ## execute the tutorials and keep their outputs; write the generated pages and tables
 	$(BIN)/python tools/tutorials.py
+	$(BIN)/python tools/moments.py
+	$(BIN)/python tools/versions.py
 
 bench: $(VENV)/test.stamp ## measure; prints tables and writes benchmarks/results/
 	$(BIN)/python benchmarks/import_time.py
@@ -59,6 +72,11 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[fastai,dev]'
 	touch $(VENV)/demo.stamp $@
+
+$(OTHERS)/test.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(OTHERS)
+	$(OTHERS)/bin/python $(INSTALL) --editable '.[lightning,transformers,keras,ignite,dev]' pytorch-lightning
+	touch $@
 
 # The profilers that recording is compared with; no other target needs them.
 $(VENV)/bench.stamp: $(VENV)/test.stamp

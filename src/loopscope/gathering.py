@@ -117,10 +117,8 @@ class _Flat:
 
 def _events(lane: Rows, name: Any, flat: _Flat, owner: Any, kinds: _Kinds) -> tuple[Any, tuple[Any, Any, Any]]:
     """Return the first row of each event that is put in, and its code, start and end."""
-    inside = ~kinds.is_run[name[flat.row]]  # a run in a handler does not part the handlers of its event
-    row, is_edge = flat.row[inside], flat.is_edge[inside]
-    order = np.argsort(owner[row], kind="stable")
-    row, is_edge = row[order], is_edge[order]
+    order = np.argsort(owner[flat.row], kind="stable")  # what happened in a handler does not part those beside it
+    row, is_edge = flat.row[order], flat.is_edge[order]
     loose = kinds.loose[name[row]] & ~is_edge
     event, where = kinds.event[name[row]], owner[row]
     starts = loose.copy()

@@ -31,10 +31,9 @@ def reported(placed: Placed) -> Report:
     recording = placed.recording
     tracks = [track(placed, blocks, lane.thread) for lane, blocks in placed.lanes] or [outside(placed)]
     root_lines = [line for one in tracks for _, line in one.root.walk()]
-    placed_events = sum(int((block.node >= 0).sum()) for block in placed.blocks() if block.node is not None)
+    placed_events = sum(_fired(block) for block in placed.blocks() if block.node is not None)
     unplaced = list(_unplaced(placed))
     own = by_category(root_lines)
-    events = sum(len(block.events) for block in placed.blocks())
     calls = sum(len(block.code) - len(block.events) for block in placed.blocks())
     return Report(
         path=recording.path,
@@ -51,7 +50,7 @@ def reported(placed: Placed) -> Report:
         warmups=tuple(_warmups(placed)),
         data=own.get("data", 0),
         compute=sum(own.get(name, 0) for name in COMPUTE),
-        cost=_cost(placed, events, calls),
+        cost=_cost(placed, *_written(placed)),
         heads=tuple(_heads(placed, len(tracks))),
         losses=tuple(recording.losses),
         spans=recording.spans,
@@ -102,6 +101,25 @@ def _handlers(line: Line, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
         seen[child.name] += 1
         name = child.name if often[child.name] == 1 else f"{child.name} {seen[child.name]}"  # the fits of fine_tune
         yield from _handlers(child, (*path, name) if child.kind in ("run", "scope", "handler") else path)
+
+
+def _fired(block: Block) -> int:
+    """Return how many events of a block have a place, the edges of enclosing calls left out: nothing fires there."""
+    edges: Any = np.array([*(node.how == "edge" for node in block.places.nodes), True], bool)  # the last is for -1
+    return int((~edges[block.node]).sum())
+
+
+def _written(placed: Placed) -> tuple[int, int]:
+    """Return how many rows of events and how many of calls the recorder wrote, whatever was put in by the reader."""
+    names = placed.recording.names
+    mine = [n for n, name in names.items() if name.get("k") == "event" and name.get("evidence") != "inferred"]
+    runs = [n for n, name in names.items() if name.get("k") == "run"]
+    events, begun = 0, 0
+    for lane in placed.recording.lanes:
+        codes = lane.code & NAME
+        events += int(np.isin(codes, mine).sum())
+        begun += int(np.isin(codes, runs).sum())
+    return events, placed.recording.spans - events - begun
 
 
 def _state(state: str) -> Literal["closed", "running", "killed"]:

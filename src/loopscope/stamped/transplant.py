@@ -23,7 +23,8 @@ class Point:
 
     All are source texts as they may stand in the function: `event` gives the event, `call` is what is called as a
     handler there (`"getattr(callback, event)"`, without its arguments), `handler` gives the handler's identity,
-    `handlers` what the function loops over, `key` the object by whose identity recordings are found.
+    `handlers` what the function loops over, `key` the object by whose identity recordings are found. `given` are names
+    that these use beside the function's own. Without `handlers` it calls none, and is recorded whole, as a span.
     """
 
     owner: type
@@ -33,6 +34,7 @@ class Point:
     handler: str
     handlers: str
     key: str = "self"
+    given: tuple[tuple[str, object], ...] = ()
 
 
 ONE = """
@@ -68,6 +70,34 @@ else:
         loopscope_rows, loopscope_at = loopscope_again(loopscope_lane, loopscope_code)
     loopscope_lane.at = loopscope_at + 3
     RECORDED
+"""
+
+SPAN_ONE = """
+loopscope_now = loopscope_watched.get(id(KEY))
+if loopscope_now is None:
+    THEIRS_ALONE
+else:
+    loopscope_event = EVENT
+    loopscope_lane = loopscope_now.lanes.get(loopscope_get_ident()) or loopscope_now.lane()
+    loopscope_code = loopscope_now.spans[loopscope_event]
+    loopscope_rows = loopscope_lane.rows
+    loopscope_at = loopscope_lane.at
+    try:
+        loopscope_rows[loopscope_at + 1] = loopscope_clock()
+        loopscope_rows[loopscope_at] = loopscope_code
+    except (IndexError, ValueError):
+        loopscope_rows, loopscope_at = loopscope_again(loopscope_lane, loopscope_code)
+    loopscope_lane.at = loopscope_at + 3
+    try:
+        THEIRS
+    except BaseException as loopscope_error:
+        loopscope_failed(loopscope_now, loopscope_rows, loopscope_at, loopscope_error, loopscope_event, None)
+        raise
+    finally:
+        try:
+            loopscope_rows[loopscope_at + 2] = loopscope_clock()
+        except ValueError:
+            pass
 """
 
 CALL_ONE = """
@@ -115,6 +145,23 @@ else:
         loopscope_finish(loopscope_opened)
 """
 
+SPAN_MANY = """
+loopscope_now = loopscope_watched.get(id(KEY))
+if loopscope_now is None:
+    THEIRS_ALONE
+else:
+    loopscope_event = EVENT
+    loopscope_several = loopscope_now.all
+    loopscope_opened = loopscope_begin_span(loopscope_several, loopscope_event)
+    try:
+        THEIRS
+    except BaseException as loopscope_error:
+        loopscope_failed_all(loopscope_several, loopscope_opened, loopscope_error, loopscope_event)
+        raise
+    finally:
+        loopscope_finish(loopscope_opened)
+"""
+
 CALL_MANY = """
 loopscope_its = loopscope_begin_call(loopscope_several, HANDLER, loopscope_event)
 try:
@@ -128,10 +175,13 @@ loopscope_finish(loopscope_its)
 FORMS = {"one": (OPEN_ONE.replace("    RECORDED\n", "".join(f"    {x}\n" for x in ONE.strip().splitlines())), CALL_ONE),
          "many": (OPEN_MANY, CALL_MANY)}  # fmt: skip
 
+SPANS = {"one": SPAN_ONE, "many": SPAN_MANY}
+
 GIVEN: Mapping[str, object] = {
     "loopscope_again": watching.again,
     "loopscope_begin": watching.begin,
     "loopscope_begin_call": watching.begin_call,
+    "loopscope_begin_span": watching.begin_span,
     "loopscope_clock": watching.clock,
     "loopscope_failed": watching.failed,
     "loopscope_failed_all": watching.failed_all,
@@ -155,8 +205,8 @@ def stamped(
     words = {"KEY": point.key, "EVENT": point.event, "HANDLER": point.handler, "HANDLERS": point.handlers}
     words["LISTED"] = f"[*map(id, {point.handlers})]"
     around = _Filled(words, {"THEIR_CALL": [statement]}, statement).statements(calling)
-    recorded = _Replaced(statement, around).body(body)
-    parts = {"THEIRS": recorded, "THEIRS_ALONE": copy.deepcopy(body)}
+    parts = {"THEIRS_ALONE": copy.deepcopy(body)}  # before the call in it is replaced
+    parts["THEIRS"] = _replaced(body, statement, around)
     made = copy.copy(theirs)
     made.body = [*first, *_Filled(words, parts, body[0]).statements(opening)]
     made.decorator_list = []
@@ -187,28 +237,12 @@ def _calling(function: ast.FunctionDef, point: Point, unknown: Callable[[str], E
     return found[0]
 
 
-class _Replaced(ast.NodeTransformer):
-    """Puts other statements in the place of one."""
-
-    def __init__(self, statement: ast.stmt, by: list[ast.stmt]) -> None:
-        self.statement, self.by = statement, by
-
-    def body(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        found: list[ast.stmt] = []
-        for one in body:
-            changed = self.visit(one)
-            found += changed if isinstance(changed, list) else [changed]
-        return found
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        changed = copy.copy(node)  # the original is kept: it stands where nobody records
-        super().generic_visit(changed)
-        return changed
-
-    def visit(self, node: ast.AST) -> Any:
-        if node is self.statement:
-            return self.by
-        return self.generic_visit(node) if any(one is self.statement for one in ast.walk(node)) else node
+def _replaced(body: list[ast.stmt], statement: ast.stmt, by: list[ast.stmt]) -> list[ast.stmt]:
+    """Put other statements in the place of one, wherever it stands below `body`; return `body`."""
+    for holder in [body, *(getattr(node, "body", []) for one in body for node in ast.walk(one))]:
+        if isinstance(holder, list):
+            holder[:] = [new for old in holder for new in (by if old is statement else [old])]
+    return body
 
 
 class _Filled(ast.NodeTransformer):

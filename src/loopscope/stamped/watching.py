@@ -44,8 +44,8 @@ class Naming(Protocol):
         One that was added since the run began gets a number of its own.
         """
 
-    def listed(self, obj: Any, listed: Sequence[Any]) -> Sequence[Any]:
-        """Return the handlers in what the dispatch loops over: often the same."""
+    def listed(self, obj: Any, listed: Any) -> Sequence[Any]:
+        """Return the handlers in the very thing that the dispatch loops over, which is often a list of them."""
 
     def bind(self, obj: Any) -> tuple[Binding, Flags]:
         """Return who is called where from now on, with the ids that `handler` gives."""
@@ -86,7 +86,7 @@ class Watched:
 
     __slots__ = (
         *("all", "bindings", "changes", "events", "handlers", "kept", "lane", "lanes", "lists", "naming", "ref"),
-        "sink",
+        *("sink", "spans", "thread"),
     )
 
     def __init__(self, obj: Any, sink: Any, naming: Naming) -> None:
@@ -97,6 +97,8 @@ class Watched:
         self.lane = sink.lane
         self.all: tuple[Watched, ...] = (self,)
         self.events = _Events(lambda event: int(sink.event(naming.event(event))))
+        self.spans = _Events(lambda event: int(sink.span(naming.event(event))))
+        self.thread = get_ident()
         self.let_go()
 
     def let_go(self) -> None:
@@ -109,6 +111,7 @@ class Watched:
     def number(self, obj: Any) -> None:
         """Name the handlers as the map does: a run begins."""
         self.let_go()
+        self.thread = get_ident()
         self.naming.begin(obj)
 
     def forget(self) -> None:
@@ -130,23 +133,34 @@ class Watched:
     def handler(self, handler: Any, event: Any) -> int:
         """Return the code of a handler, 0 for one that does nothing; registered when it is first called in a run."""
         obj = self.ref()
-        named = None if obj is None else self.naming.handler(obj, handler, event)
-        code = 0
+        code, named = 0, None if obj is None else self.named(obj, handler, event)
         if named is not None:
             code = int(self.sink.handler(named.id, self.naming.event(event), named.method, named.cls))
         self.kept.append(handler)
         self.handlers[event][id(handler)] = code
         return code
 
+    def named(self, obj: Any, handler: Any, event: Any) -> Named | None:
+        """Return what a handler is called; None if it does nothing, or if its own code fails when it is looked at."""
+        try:
+            return self.naming.handler(obj, handler, event)
+        except Exception:  # must not come up in the run that is recorded; the report lists the call as missing
+            return None
+
     def listed(self, event: Any, now: Iterable[Any]) -> None:
-        """Take note of what the dispatch loops over at an event, where that is not what it was before."""
+        """Take note of what the dispatch loops over at an event, where that is not what it was before.
+
+        A handler may have another name there: in a run inside the run it stands in another list. Who is called apart
+        from the run, by another thread, is not compared: the innermost run that is under way need not be its own.
+        """
         several, obj = list(now), self.ref()
         self.lists[event] = [*map(id, several)]
         self.kept.append(several)
-        if obj is None or not self.sink.runs or self.changes >= MOST_CHANGES:
+        self.handlers[event].clear()
+        handlers = several if obj is None else self.naming.listed(obj, now)
+        if obj is None or not self.sink.runs or self.changes >= MOST_CHANGES or get_ident() != self.thread:
             return
-        handlers = self.naming.listed(obj, several)
-        named = [one for one in (self.naming.handler(obj, handler, event) for handler in handlers) if one is not None]
+        named = [one for one in (self.named(obj, handler, event) for handler in handlers) if one is not None]
         run, binding = self.bound()
         expected = binding.at(self.naming.event(event))
         if [one.id for one in named] == [one.id for one in expected]:
@@ -188,7 +202,7 @@ def failed(watched: Watched, rows: Any, at: int, error: BaseException, event: An
 
 def _told(watched: Watched, handler: Any, event: Any) -> str:
     obj = watched.ref()
-    named = None if obj is None else watched.naming.handler(obj, handler, event)
+    named = None if obj is None else watched.named(obj, handler, event)
     return "" if named is None else f"{named.cls}.{named.method}"
 
 
@@ -203,6 +217,11 @@ def begin(several: Sequence[Watched], event: Any, listed: Sequence[Any]) -> list
         if one.lists.get(event) != now:
             one.listed(event, listed)
     return opened
+
+
+def begin_span(several: Sequence[Watched], event: Any) -> list[tuple[Any, int]]:
+    """Write the start stamps of what the framework does, and other things happen inside of, in all recordings."""
+    return [(one.lanes.get(get_ident()) or one.lane()).begin(one.spans[event], clock) for one in several]
 
 
 def begin_call(several: Sequence[Watched], handler: Any, event: Any) -> list[tuple[Watched, Any, int]]:
