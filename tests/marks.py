@@ -48,9 +48,9 @@ PLACES = (
     ("zero", "torch.nn", "Module", "zero_grad"),
     ("zero", "fastai.optimizer", "Optimizer", "zero_grad"),
     ("log", "transformers", "Trainer", "log"),
-    ("save", "torch", "serialization", "save"),
+    ("save", "torch", "", "save"),
 )
-"""What is done -> where; torch's optimizers have a hook for that."""
+"""What is done, and where: a module, something in it, and its function; torch's optimizers have a hook for a step."""
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def marked(fired: Sequence[Any]) -> Iterator[Marks]:
     with ExitStack() as stack:
         for kind, module, owner, name in PLACES:
             if module in sys.modules:
-                place = getattr(sys.modules[module], owner)
+                place = getattr(sys.modules[module], owner) if owner else sys.modules[module]
                 stack.enter_context(mock.patch.object(place, name, marks.around(kind, getattr(place, name))))
         stack.callback(register_optimizer_step_post_hook(lambda *_: marks.note("step")).remove)
         yield marks
@@ -91,7 +91,8 @@ class Marks:
                 result = done(*args, **kwargs)
             finally:
                 self.depth[kind] = outer
-            if not outer and not isinstance(args[0], _Loss) and not symbolic():
+            part = kind == "loss" and self.depth.get("forward")  # of the model's own forward
+            if not outer and not part and not isinstance(args[0], _Loss) and not symbolic():
                 self.note(kind, args[0] if kind == "draw" else None)
             return result
 

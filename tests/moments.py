@@ -6,7 +6,6 @@ its moment is, one that fires there and is not named, or one that fires where no
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -221,15 +220,19 @@ class _Judge:
         """Yield what is wrong behind all that is done with each batch: the events that fire behind each of them."""
         found = [_once(run.events(one.last, run.next(one.last))) for one in batches]
         others = self.named("metrics logged", "checkpoint saved", *(STEPS if batches is run.answered else ()))
+        if not found:
+            yield f"{moment}: there is nothing to hold it against"
+            return
         common = [one for one in found[0] if all(one in events for events in found) and one not in others]
-        yield from self.compared(moment, common if len(found) > 1 else self.named(moment), "behind each batch")
+        if len(run.passes(batches)) == len(batches):  # behind each batch there is the end of its pass, too
+            common = [one for one in common if one in self.named(moment)]
+        yield from self.compared(moment, common, "behind each batch")
 
     def spans(self, moment: str, run: Run, spans: Sequence[tuple[int, int]]) -> Iterator[str]:
         """Yield which events of a moment do not fire in each span, or elsewhere as well."""
         yield from self.within(moment, run, spans)
-        shared = [event for event, count in Counter(self.named(*MOMENTS)).items() if count > 1]
         for event in self.named(moment):
-            if event not in shared and len(run.at(event)) != len(spans):
+            if event not in self.named("metrics logged") and len(run.at(event)) != len(spans):
                 yield f"{moment}: {event} fires {len(run.at(event))} times, and {len(spans)} are expected"
 
     def within(self, moment: str, run: Run, spans: Sequence[tuple[int, int]]) -> Iterator[str]:

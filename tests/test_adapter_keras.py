@@ -13,8 +13,6 @@ from tests.frameworks import need
 
 pytestmark = [need("keras"), pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
-from tests.adapters.cases import keras as cases  # first: it says which backend
-
 import keras
 import numpy as np
 import torch
@@ -36,6 +34,7 @@ from loopscope.adapters import keras as adapter
 from loopscope.errors import BadCallback, BadValue, UnknownChoice, UnknownObject
 from loopscope.model import Event, Handler, Loop, Scope, Step
 from loopscope.views import tree
+from tests.adapters.cases import keras as cases
 from tests.adapters.cases.keras import Both, Counts, Old, OwnFit, OwnStep, Rows, Safe, X, Y, generator, loader, model
 
 FIT = {"x": X, "y": Y, "batch_size": 4}
@@ -70,6 +69,11 @@ def steps(node: Any) -> list[Step]:
     return [node] if isinstance(node, Step) else [s for n in getattr(node, "nodes", list)() for s in steps(n)]
 
 
+def conditions(loop: Loop, scope: str) -> list[str]:
+    """Why the scopes of that name are entered or not."""
+    return [row.why for _, row in tree(loop).walk() if row.kind == "scope" and row.name == scope]
+
+
 def noted(loop: Loop, text: str) -> bool:
     return any(text in note for note in loop.notes)
 
@@ -100,7 +104,7 @@ def snapshot(one: Any, callbacks: list[Any]) -> dict[str, object]:
 
 @pytest.mark.parametrize("run", adapter.RUNS)
 def test_looking_changes_nothing(run):
-    """The model, its callbacks and every random state are the same before and after; no callback learns of the model."""
+    """The model, its callbacks and every random state are the same as before; no callback learns of the model."""
     one, callbacks = model(), [EarlyStopping(), Counts(), TerminateOnNaN()]
     before = snapshot(one, callbacks)
     data = {"x": X} if run == "predict" else {"x": X, "y": Y}
@@ -161,7 +165,7 @@ def test_evaluate_and_predict_have_no_history():
 
 
 def test_nothing_is_added_to_a_callback_list():
-    """A CallbackList is taken as it is, its own settings for the pool included; without a History fit fails at its end."""
+    """A CallbackList is taken as it is, its settings for the pool included; without a History fit fails at its end."""
     held = CallbackList([Old(), Counts()])
     loop = fit(callbacks=held)
     assert handlers(loop, "on_train_batch_end") == ["Old#1", "Counts#2"]
@@ -306,47 +310,34 @@ def test_batches_are_counted_as_keras_counts_them(arguments, expected):
 
 def test_epochs_that_leave_a_rest_to_the_next_are_told_apart():
     """With 4 batches and 3 steps, epochs have 3 and 1 batches in turn: no message of Keras says that beforehand."""
-    loop = fit(batch_size=2, steps_per_epoch=3, epochs=5)
-    assert [line for line in scopes(loop.root) if "hand over" not in line] == [
-        "every 2 epochs ×2",
-        "  epoch ×1",
-        "    batch ×3",
-        "  epoch ×1",
-        "    batch ×1",
-        "epoch ×1",
-        "  batch ×3",
+    loop = fit(batch_size=2, steps_per_epoch=3, epochs=5, callbacks=[Counts()])
+    assert scopes(loop.root) == ["epoch ×5", "  batch ×3", "  batch ×1"]
+    assert conditions(loop, "batch") == [
+        "not in every 2nd epoch, which gets what is left of the data",
+        "only in every 2nd epoch, which gets what is left of the data",
     ]
     assert noted(loop, "epochs have 3, 1 batches in turn")
 
 
-def test_epochs_that_validate_are_told_apart():
+@pytest.mark.parametrize(
+    ("freq", "first", "spans"),
+    [(3, 0, ((3, None, 3),)), (3, 1, ((2, None, 3),)), (3, 3, ((3, None, 3),)), ([4, 2, 9], 1, ((1, 1, 1), (3, 3, 1)))],
+)
+def test_epochs_that_validate_are_told_apart(freq, first, spans):
     """`validation_freq` counts epochs from 1, over the whole training, wherever this run begins."""
-    loop = fit(validation_data=(X, Y), validation_freq=3, epochs=9, initial_epoch=1, callbacks=[Counts()])
-    assert [line for line in scopes(loop.root) if "batch" not in line] == [
-        "every 3 epochs ×2",
-        "  epoch ×1",
-        "  epoch ×1",
-        "    validate ×1",
-        "  epoch ×1",
-        "epoch ×1",
-        "epoch ×1",
-        "  validate ×1",
-    ]
-    listed = fit(validation_data=(X, Y), validation_freq=[2, 9], epochs=1000)
-    assert [line for line in scopes(listed.root) if line.startswith("epoch")] == [
-        "epoch ×1",
-        "epoch ×1",
-        "epoch ×6",
-        "epoch ×1",
-        "epoch ×991",
-    ]
+    loop = fit(validation_data=(X, Y), validation_freq=freq, epochs=8, initial_epoch=first)
+    epoch = next(node for node in loop.root.nodes() if isinstance(node, Scope))
+    assert [turn.spans for turn in epoch.turns] == [spans]
+    how = "in every 3rd epoch" if freq == 3 else "in some epochs"
+    assert conditions(loop, "validate") == [f"only {how} (validation_freq={freq})"]
 
 
-def test_too_many_kinds_of_epochs_are_told_by_a_condition():
-    """Where each epoch is another, the map names what decides."""
-    loop = fit(validation_data=(X, Y), validation_freq=list(range(1, 200, 2)), epochs=200)
-    validate = next(row for _, row in tree(loop).walk() if row.name == "validate")
-    assert (validate.status, validate.why[:20]) == ("conditional", "validation_freq=[1, ")
+def test_a_validation_that_never_comes_is_not_shown():
+    """Where no epoch of the run is among those that validate, the map says so."""
+    loop = fit(validation_data=(X, Y), validation_freq=[9], epochs=2)
+    assert conditions(loop, "validate") == []
+    assert noted(loop, "validation_freq=[9]: no epoch of this run is among them")
+    assert conditions(fit(validation_data=(X, Y)), "validate") == [""]
 
 
 def test_a_validation_counts_for_itself():
@@ -358,7 +349,7 @@ def test_a_validation_counts_for_itself():
 
 
 def test_limits_for_debugging_are_respected():
-    """`keras.config.set_max_epochs` and `set_max_steps_per_epoch` (or their environment variables) cut the run short."""
+    """`keras.config.set_max_epochs` and `set_max_steps_per_epoch`, or their environment variables, cut it short."""
     keras.config.set_max_epochs(2)
     keras.config.set_max_steps_per_epoch(1)
     try:
@@ -619,9 +610,9 @@ def test_runs_that_call_no_callback_are_refused():
 
 def test_arguments_that_make_no_sense_are_refused():
     """One that the run does not take, a number that is none or negative, epochs of a run that has none."""
-    with pytest.raises(BadValue, match="fit takes no batchsize. Accepted: x, y, batch_size"):
+    with pytest.raises(BadValue, match=r"fit takes no batchsize\. Accepted: x, y, batch_size"):
         adapter.describe(model(), "fit", arguments={"batchsize": 3})
-    with pytest.raises(BadValue, match="epochs=2.5 is no whole number"):
+    with pytest.raises(BadValue, match=r"epochs=2\.5 is no whole number"):
         adapter.describe(model(), "fit", epochs=2.5)  # type: ignore[arg-type]
     with pytest.raises(BadValue, match="start_epoch=-1 is negative"):
         adapter.describe(model(), "fit", start_epoch=-1)
@@ -663,8 +654,41 @@ def test_the_map_as_text():
 
 
 TEXT = """
-model.fit(x, y, batch_size=4, epochs=2, validation_data=..., callbacks=[..., Old()]) [Sequential, keras 3.15.1]
-"""
+model.fit(x, y, batch_size=4, validation_data=..., epochs=2, callbacks=[..., Old()]) [Sequential, keras 3.15.1]
+note: EarlyStopping#1 may end the run early: it sets model.stop_training, which fit looks at behind each batch and each epoch
+note: the handlers of on_test_batch_end are called by a pool of threads while the loop goes on; Keras waits for them before on_test_end, and their exceptions surface there or at a later batch
+
+- build
+on_train_begin: EarlyStopping, History, ProgbarLogger
+epoch x 1-2
+  - reset metrics
+  on_epoch_begin: ProgbarLogger
+  batch x 2
+    - draw a batch
+    on_train_batch_begin: * Old
+    - forward, zero_grad, loss, backward, optimizer step
+    on_train_batch_end: * Old, ProgbarLogger
+  - metrics
+  validate
+    - build
+    on_test_begin: ProgbarLogger
+    batch x 2
+      - draw a batch
+      on_test_batch_begin
+      - forward, loss
+      hand over
+        - submit to the pool
+        on_test_batch_end: ProgbarLogger (called by a thread of CallbackList's pool, while the loop goes on)
+    - metrics
+    on_test_end: ProgbarLogger
+  on_epoch_end: EarlyStopping (may end the run: it sets model.stop_training), History, ProgbarLogger
+- finalize the variables
+on_train_end: EarlyStopping
+
+* yours
+  Old at on_train_batch_begin in epoch > batch: alone
+  Old at on_train_batch_end in epoch > batch: first, before ProgbarLogger
+"""  # noqa: E501
 
 
 def test_facts_and_versions():

@@ -320,7 +320,7 @@ def test_a_gap_with_two_steps_of_the_framework_is_called_by_its_events():
     placed = [replace(step, place=loops.event("x").place) for step in steps]
     known = replace(loop(), home=loops.PACKAGES)
     found = between(Gap(one, False, tuple((step, (scope,)) for step in placed), other), places, known)
-    assert (found.name, found.category, found.path) == ("a → b", "between events", (scope,))
+    assert (found.name, found.category, found.path) == ("a → b", "compute", (scope,))
     raised = between(Gap(one, True, ((placed[0], (scope,)),), other), places, known)
     assert (raised.name, raised.category) == ("framework", "framework")
     single = between(Gap(one, False, ((placed[0], (scope,)),), other), places, known)

@@ -11,15 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from loopscope.model import Loop, Scope, Step
+from loopscope.model import Loop, Scope
 from loopscope.places import Gap, Places
 from loopscope.placing import Block
 from loopscope.report import Stats
 
 DATA = ("start the data", "draw a batch", "move to device", "split into xb and yb")
 COMPUTE = ("forward", "loss", "backward", "optimizer step", "zero_grad")
-CATEGORIES = ("data", *COMPUTE, "handlers", "dispatch", "between events", "framework", "outside")
+COMPUTING = "compute"
+"""Where a stretch between two events holds several of `COMPUTE` and nothing else, which cannot be told apart."""
+
+OTHER = "other steps"
+"""What the framework does there by name, and none of the words above says."""
+
+CATEGORIES = ("data", *COMPUTE, COMPUTING, OTHER, "handlers", "dispatch", "between events", "framework", "outside")
 """The rows of the summary, in the order in which they are read."""
+
+
+KNOWN = ("data", *COMPUTE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,8 @@ class Between:
 def between(gap: Gap, places: Places, loop: Loop | None) -> Between:
     """Name the stretch before an event: by its step where the framework's own code takes exactly one there.
 
-    Where a loop is overridden, a step's name may be wrong: the stretch is then called by the events around it.
+    One that holds several is called by the events around it. So is one of an overridden loop, where a step's name may
+    be wrong.
     """
     before = () if gap.before is None else places.paths[places.known_nodes[id(gap.before)]]
     after = () if gap.after is None else places.paths[places.known_nodes[id(gap.after)]]
@@ -44,19 +54,15 @@ def between(gap: Gap, places: Places, loop: Loop | None) -> Between:
     steps = [] if gap.raised else list(gap.steps)
     home = loop.home if loop is not None else ""
     foreign = [step for step, _ in steps if step.place is None or not home or not step.place.file.startswith(home)]
-    words = list(dict.fromkeys("data" if step.name in DATA else step.name for step, _ in steps if _known(step)))
+    words = list(dict.fromkeys("data" if step.name in DATA else step.name for step, _ in steps))
     if foreign and (words or len(foreign) == len(steps)) and gap.before is not None and gap.after is not None:
         return Between(f"{gap.before.name} → {gap.after.name}", "between events", common)
     if len(words) == 1:
-        path = next(path for step, path in steps if _known(step))
-        return Between(words[0], words[0], path)
+        return Between(words[0], words[0] if words[0] in KNOWN else OTHER, steps[0][1])
     if words and gap.before is not None and gap.after is not None:
-        return Between(f"{gap.before.name} → {gap.after.name}", "between events", common)
+        category = COMPUTING if all(word in COMPUTE for word in words) else "between events"
+        return Between(f"{gap.before.name} → {gap.after.name}", category, common)
     return Between("framework", "framework", common)
-
-
-def _known(step: Step) -> bool:
-    return step.name in DATA or step.name in COMPUTE
 
 
 class Timed:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from loopscope.durations import COMPUTE, Timed
+from loopscope.durations import COMPUTE, COMPUTING, Timed
 from loopscope.endings import endings, handler_name
 from loopscope.parse import Unexpected
 from loopscope.placing import NAME, Block, Placed
@@ -49,7 +49,7 @@ def reported(placed: Placed) -> Report:
         slowest=tuple(sorted(_told_apart(tracks), key=lambda line: -line.own)),
         warmups=tuple(_warmups(placed)),
         data=own.get("data", 0),
-        compute=sum(own.get(name, 0) for name in COMPUTE),
+        compute=sum(own.get(name, 0) for name in (*COMPUTE, COMPUTING)),
         cost=_cost(placed, *_written(placed)),
         heads=tuple(_heads(placed, len(tracks))),
         losses=tuple(recording.losses),

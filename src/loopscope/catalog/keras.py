@@ -25,7 +25,7 @@ EVENTS = {
     ),
     "on_test_end": "The pass over the validation data is over; logs are its metrics.",
     "on_epoch_end": (
-        "The epoch is over, its validation included; logs hold its metrics, those of the validation as val_…: "
+        "The epoch is over, its validation included; logs hold its metrics, those of the validation as val_...: "
         "the place to log, to save and to set model.stop_training."
     ),
     "on_train_end": "fit is about to return: every epoch is done, or training was stopped. An exception skips this.",
@@ -41,6 +41,7 @@ MOMENTS = {
     "run begins": ("on_train_begin",),
     "epoch begins": ("on_epoch_begin",),
     "batch drawn": ("on_train_batch_begin",),
+    "after the optimizer step": ("on_train_batch_end",),
     "batch ends": ("on_train_batch_end",),
     "validation begins": ("on_test_begin",),
     "validation batch begins": ("on_test_batch_begin",),
@@ -52,16 +53,14 @@ MOMENTS = {
     "prediction ends": ("on_predict_end",),
 }
 
-_STEP = "a batch's forward, loss, backward and optimizer step are one call: override Model.train_step and do it there."
+_STEP = (
+    "Forward, loss, backward and optimizer step of a batch are one call: override Model.train_step, and do it there."
+)
 
 ABSENT = {
-    "after the forward": f"No callback is called there, since {_STEP}",
-    "after the loss": f"No callback is called there, since {_STEP} For the loss alone, override Model.compute_loss.",
-    "after backward": (
-        f"No callback is called there, since {_STEP} To clip or change gradients only, give the optimizer clipnorm or "
-        "override its apply."
-    ),
-    "after the optimizer step": f"No callback is called between the step and on_train_batch_end, since {_STEP}",
+    "after the forward": _STEP,
+    "after the loss": f"{_STEP} For the loss alone, override Model.compute_loss.",
+    "after backward": (f"{_STEP} To clip or change gradients only, give the optimizer clipnorm or override its apply."),
     "accumulated": (
         "The optimizer's gradient_accumulation_steps adds gradients up inside its apply, and on_train_batch_end comes "
         "all the same: compare model.optimizer.iterations there."
@@ -75,5 +74,5 @@ ABSENT = {
         "ModelCheckpoint saves in on_epoch_end or on_train_batch_end without telling anybody: put your callback behind "
         "it in the list."
     ),
-    "run raised": "An exception leaves fit without calling anybody: put try … except around model.fit.",
+    "run raised": "An exception leaves fit without calling anybody: put model.fit into a try statement.",
 }

@@ -89,20 +89,12 @@ EVENTS = {
 }
 
 MOMENTS = {
-    "run begins": (
-        "configure_callbacks",
-        "prepare_data",
-        "setup",
-        "configure_model",
-        "configure_optimizers",
-        "on_fit_start",
-        "on_train_start",
-    ),
+    "run begins": ("setup", "on_fit_start", "on_sanity_check_start", "on_sanity_check_end", "on_train_start"),
     "epoch begins": ("on_train_epoch_start",),
     "batch drawn": ("on_before_batch_transfer", "on_after_batch_transfer", "on_train_batch_start"),
     "after the loss": ("on_before_zero_grad", "on_before_backward"),
     "after backward": ("on_after_backward", "on_before_optimizer_step", "configure_gradient_clipping"),
-    "after the optimizer step": ("lr_scheduler_step", "on_train_batch_end"),
+    "after the optimizer step": ("on_train_batch_end",),
     "batch ends": ("on_train_batch_end",),
     "validation begins": ("on_validation_start", "on_validation_epoch_start"),
     "validation batch begins": ("on_validation_batch_start",),
@@ -112,13 +104,16 @@ MOMENTS = {
     "checkpoint saved": ("on_save_checkpoint",),
     "run ends": ("on_train_end", "on_fit_end", "teardown"),
     "run raised": ("on_exception",),
-    "prediction begins": ("on_predict_start", "on_predict_epoch_start"),
-    "prediction ends": ("on_predict_epoch_end", "on_predict_end"),
+    "prediction begins": ("setup", "on_predict_start", "on_predict_epoch_start"),
+    "prediction ends": ("on_predict_epoch_end", "on_predict_end", "teardown"),
 }
 
 ABSENT = {
-    "after the forward": "the forward pass and the loss are one call, training_step: write it there",
-    "accumulated": "nobody is called: in on_train_batch_end, compare batch_idx with trainer.accumulate_grad_batches",
-    "epoch's training ends": "the validation is a part of the epoch: on_train_batch_end of the last batch, trainer.is_last_batch",
-    "metrics logged": "no callback is called: give the trainer a Logger of your own, its log_metrics is",
+    "after the forward": "Forward and loss are one call, training_step: do it there.",
+    "accumulated": (
+        "No hook tells such a batch from one with a step: in on_train_batch_end, (batch_idx + 1) % "
+        "trainer.accumulate_grad_batches is not 0, and trainer.is_last_batch is not True."
+    ),
+    "epoch's training ends": "The validation is a part of the epoch: take the on_train_batch_end with trainer.is_last_batch.",
+    "metrics logged": "No callback is called: give the trainer a Logger of your own, whose log_metrics is.",
 }

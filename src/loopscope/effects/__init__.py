@@ -62,6 +62,6 @@ def _read(function: object, owner: type, vocabulary: Vocabulary, passed: tuple[s
     except RecursionError:
         reading.complete = False
     items = tuple(reading.all_items())
-    line = summary(reading.found, list(reading.reads), vocabulary, reading.complete)
+    line = summary(reading.found, list(reading.reads), vocabulary, reading.complete and reading.told)
     called = tuple(found.method for found in reading.found if found.method)
     return Effects(items, line, reading.complete, tuple(reading.assigned), called), reading.lasting

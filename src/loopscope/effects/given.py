@@ -51,9 +51,12 @@ def required_count(node: FunctionNode, named: Mapping[str, Thing]) -> int:
 
 
 def handed(name: str, vocabulary: Vocabulary, text: str = "") -> Thing:
-    """Return what the framework hands over under a name: `handed("trainer", LIGHTNING)` -> the learner."""
-    on = vocabulary.parameters.get(name, "")
-    return Thing(on, text or name, "learn" if on == "learner" else "given" if on else "")
+    """Return what the framework hands over under a name: `handed("trainer", LIGHTNING)` -> the learner.
+
+    What the vocabulary does not know is the loop's data all the same: whoever changes it changes what others get.
+    """
+    on = vocabulary.parameters.get(name, "data")
+    return Thing(on, text or name, "learn" if on == "learner" else "given")
 
 
 def names_of_handler(

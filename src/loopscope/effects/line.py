@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loopscope.effects.data import LONGEST, ROOM, Effect, Vocabulary
-from loopscope.effects.names import OF_THE_LOOP
+from loopscope.effects.names import OF_THE_LOOP, is_message
 from loopscope.effects.text import cut_short
 from loopscope.effects.things import Found, Path, call_name
 
@@ -39,19 +39,22 @@ class Clause:
 _LIMITS = ((9, 90, 90), (4, 60, 64), (3, 40, 48), (1, 24, 40), (3, 24, 30))
 """At each level: how many parts a clause names, how long its condition may be, how long what it is repeated for."""
 
-RAISES, STEERS, LOOPS, CHANGES, TAKES, OUTSIDE, KEEPS, ERRORS, READS = range(9)
+RAISES, STEERS, LOOPS, CHANGES, TAKES, OUTSIDE, KEEPS, MESSAGES, ERRORS, READS = range(10)
 """What a summary says first: exceptions that steer the loop, flags and calls that do, loops inside this one, what is
-done to the loop, what is taken from it, what is done outside, what the callback keeps, errors and what is done about
-them, what is only read."""
+done to the loop, what is taken from it, what is done outside, what the callback keeps, what is logged for people,
+errors and what is done about them, what is only read."""
 
 
-def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary, complete: bool) -> str:
-    """Return what a function does in one line of about `LONGEST` characters; `""` if nothing is known."""
+def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary, all_told: bool) -> str:
+    """Return what a function does in one line of about `LONGEST` characters; `""` if nothing is known.
+
+    `all_told` says that the function does nothing else.
+    """
     clauses = sorted(_clauses(found, vocabulary), key=lambda clause: clause.rank)
-    if not clauses and reads:
+    if not clauses and reads and all_told:
         clauses = [Clause(READS, "only reads", tuple((text, text, text) for text in dict.fromkeys(reads)))]
     if not clauses:
-        return "does nothing" if complete else ""
+        return "does nothing" if all_told else ""
     start, clauses = _shared(clauses)
     lines = Lines(start, clauses[:MOST_CLAUSES], len(clauses) > MOST_CLAUSES)
     clauses = clauses[:MOST_CLAUSES]
@@ -205,7 +208,9 @@ def _rank(found: Found, vocabulary: Vocabulary) -> int:
     held = item.kind == "calls" and item.on in OF_THE_LOOP and item.target.startswith("self.") and not found.framework
     if found.taken or held:
         return TAKES
-    return CHANGES if item.on in OF_THE_LOOP else OUTSIDE if item.on == "outside" else KEEPS
+    if item.on == "outside":
+        return MESSAGES if item.kind == "calls" and is_message(call_name(item.target)) else OUTSIDE
+    return CHANGES if item.on in OF_THE_LOOP else KEEPS
 
 
 _VERBS = {"=": "sets", "append": "appends", "add": "adds", "extend": "extends", "update": "updates"}

@@ -36,6 +36,7 @@ OUTSIDE_CALLS = _set(
     os._exit sys.exit os.environ.update os.environ.setdefault time.sleep
     """
 )
+_MESSAGES = _set("debug info warn warning warning_once info_once error exception critical")
 FILE_METHODS = _set("mkdir open write_text write_bytes unlink rmdir touch rename symlink_to savefig to_csv")
 CHANGING = _set(
     """
@@ -74,6 +75,12 @@ def is_pure(name: str, on: str, vocabulary: Vocabulary) -> bool:
     if name.startswith("__"):
         return name not in ("__enter__", "__exit__", "__setattr__", "__call__")
     return name in _PURE or name in vocabulary.pure or (name.startswith(_PURE_PREFIXES) and not name.endswith("_"))
+
+
+def is_message(name: str) -> bool:
+    """Return whether a call logs or warns, by its name: `logger.info`, `warnings.warn`, `rank_zero_warn`."""
+    last = name.rpartition(".")[2]
+    return last in _MESSAGES or last.startswith("rank_zero_")
 
 
 def is_outside(obj: object, text: str) -> bool:

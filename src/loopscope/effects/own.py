@@ -13,7 +13,7 @@ from loopscope.source import FunctionNode, syntax
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Own:
-    """A callback class's own attributes, and for each what its methods assign to it (function, class, expression)."""
+    """A callback class's own attributes, and for each what it is assigned or returns (function, class, expression)."""
 
     names: frozenset[str]
     values: Mapping[str, tuple[tuple[FunctionType, type, ast.expr], ...]]
@@ -38,7 +38,7 @@ def _own_of(
     """Return what one class body has, and what its methods assign to `self`."""
     names = set(type.__getattribute__(cls, "__dict__"))
     values: dict[str, list[tuple[FunctionType, type, ast.expr]]] = {}
-    for member in list(type.__getattribute__(cls, "__dict__").values()):
+    for called, member in list(type.__getattribute__(cls, "__dict__").items()):
         found = syntax(member.fget if isinstance(member, property) else member)
         if found is None or not found.node.args.args:
             continue
@@ -48,6 +48,8 @@ def _own_of(
                 names.add(name)
                 if value is not None:
                     values.setdefault(name, []).append((found.function, cls, value))
+            if isinstance(member, property) and isinstance(node, ast.Return) and node.value is not None:
+                values.setdefault(called, []).append((found.function, cls, node.value))
     return frozenset(names), values
 
 

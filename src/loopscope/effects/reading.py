@@ -21,6 +21,7 @@ from loopscope.effects.names import (
     RANK,
     SHRINKING,
     dominant,
+    is_message,
     is_outside,
     is_pure,
     module_of,
@@ -45,7 +46,18 @@ from loopscope.effects.text import (
     steers,
     what_follows,
 )
-from loopscope.effects.things import NOTHING, SOMETIMES, Exit, Found, Frame, LocalFunction, Path, Thing, unparsed
+from loopscope.effects.things import (
+    NOTHING,
+    SOMETIMES,
+    Exit,
+    Found,
+    Frame,
+    LocalFunction,
+    Path,
+    Thing,
+    call_name,
+    unparsed,
+)
 from loopscope.source import FunctionNode, syntax, unwrap
 
 _SUPER = Thing("callback", "super()", "super")
@@ -70,6 +82,7 @@ class Reading:
         self.origins: dict[str, str] = {}
         self.assigned: list[tuple[str, str, bool, ast.expr]] = []
         self.complete = True
+        self.told = True  # False where something was called that may do anything, and nothing is said about it
         self.raised = False
         self.stack: list[FunctionNode] = []
         self.package = str(function.__module__).partition(".")[0]
@@ -492,7 +505,7 @@ class Reading:
             self.assign(node.target, value, node.value, frame, path)
             return value
         if isinstance(node, (ast.Await, ast.Starred, ast.YieldFrom)):
-            return self.visit(node.value, frame, path, alone)
+            return self.visit(node.value, frame, path, alone and not isinstance(node, ast.YieldFrom))
         return self.parts(node, frame, path)
 
     def parts(self, node: ast.AST, frame: Frame, path: Path) -> Thing:
@@ -631,7 +644,11 @@ class Reading:
             return ""
         env = names_of_handler(found.node, [self.self], {}, self.vocabulary, ())
         frame = Frame(function, found.node, env, cls)
-        if isinstance(value, ast.Name) and (given := env.get(value.id)) is not None:
+        if isinstance(value, ast.Name) and value.id not in env:
+            self.local_imports(found.node, frame)
+            return self.name(value.id, frame).on
+        if isinstance(value, ast.Name):
+            given = env[value.id]
             return given.on if given.root and given.on in ("learner", "model", "optimizer") else ""
         if isinstance(value, (ast.IfExp, ast.BoolOp)):
             parts = [value.body, value.orelse] if isinstance(value, ast.IfExp) else value.values
@@ -652,6 +669,11 @@ class Reading:
             return ""
         held = self.path(value, frame)
         return held.on if held.on in ("model", "optimizer", "loss", "outside") or held.root == "learn" else ""
+
+    def local_imports(self, node: FunctionNode, frame: Frame) -> None:
+        for part in ast.walk(node):
+            if isinstance(part, (ast.Import, ast.ImportFrom)):
+                self._import(part, frame, Path())
 
     def parts_of(self, value: ast.expr, frame: Frame) -> str:
         """Return whether a computed attribute holds parts of the model or optimizer: layers, or hooks on them."""
@@ -740,6 +762,7 @@ class Reading:
         start = call.frame.cls
         mro = classes_of(self.owner)
         after = mro[mro.index(start) + 1 :] if start in mro else ()
+        self.told = self.told and start in mro
         for cls in after:
             member = type.__getattribute__(cls, "__dict__").get(name)
             if member is not None:
@@ -775,7 +798,8 @@ class Reading:
             return made
         if name in CHANGING | SHRINKING:
             self.changed(call.node.func.value, base, call.frame)  # type: ignore[attr-defined]
-        if (name in FILE_METHODS and on not in ("model", "optimizer")) or (not on and text in OUTSIDE_CALLS):
+        message = is_message(name) and base.obj is not NOTHING and not on
+        if message or (name in FILE_METHODS and on not in ("model", "optimizer")) or (not on and text in OUTSIDE_CALLS):
             self.record(call.path, "calls", "outside", self.called(text, call))
             return Thing("outside", f"{text}(…)", made=True)
         if on == "outside" or (name in ("__enter__", "__exit__") and on):
@@ -801,8 +825,10 @@ class Reading:
             self.record(call.path, "calls", whose, self.called(text, call))
         elif call.alone and not on:
             whose = dominant(call.args)
-            if whose in OF_THE_LOOP:
-                self.record(call.path, "calls", whose, self.called(text, call))
+            known = base.obj is not NOTHING
+            if whose in OF_THE_LOOP or known:
+                self.record(call.path, "calls", whose if whose in OF_THE_LOOP else "outside", self.called(text, call))
+            self.told = self.told and (known or name in CHANGING | SHRINKING)
         return made
 
     def is_done(self, name: str, base: Thing, call: Call) -> bool:
@@ -825,7 +851,7 @@ class Reading:
             self.record(call.path, "calls", "outside", self.called(target.text, call))
             return made
         if target.on in OF_THE_LOOP:
-            if call.alone or not target.made:
+            if call.alone or not (target.made or target.on == "data"):
                 self.record(call.path, "calls", target.on, self.called(target.text, call))
             return made
         if target.text in self.vocabulary.stores or module_of(obj) == "builtins":
@@ -836,6 +862,8 @@ class Reading:
                 first = Thing(text=target.text, made=True)
                 return self.helper(start, target, replace(call, args=[first, *call.args]), made)
             return made
+        if call.args and call.args[0].root == "self" and (cls := self.holder(obj)) is not None:
+            return self.follow(obj, [self.self, *self.given(call)[1:]], call.words, call.path, call.frame, cls)
         if self.followable(obj):
             return self.helper(obj, target, call, made)
         in_place = target.text.endswith("_") and not target.text.endswith("__") and on in OF_THE_LOOP
@@ -844,6 +872,13 @@ class Reading:
             whose = on if on in OF_THE_LOOP else "outside" if target.on == "" else target.on
             self.record(call.path, "calls", whose, self.called(target.text, call))
         return made
+
+    def holder(self, function: object) -> type | None:
+        """Return the owner's class that a function is a method of: `Base.on_fit_end(self, trainer)` calls it."""
+        for cls in classes_of(self.owner) if isinstance(function, FunctionType) else ():
+            if function in type.__getattribute__(cls, "__dict__").values():
+                return cls
+        return None
 
     def followable(self, obj: object) -> bool:
         plain = unwrap(obj)
@@ -859,6 +894,8 @@ class Reading:
         given = self.follow(obj, call.args, call.words, call.path, call.frame)
         told = [found for found in self.found[before:] if steers(found.effect) or found.steers or self.is_loop(found)]
         inside = [found.effect for found in self.found[before:] if found not in told]
+        if not call.alone:  # it is called for its value: a warning on the way is not what it does
+            inside = [effect for effect in inside if not is_message(call_name(effect.target))]
         self.found[before:], self.reads = told, kept
         del self.assigned[assigned:]
         touched = [effect.on for effect in inside if effect.kind != "raises" and effect.on != "callback"]

@@ -93,17 +93,19 @@ class _Several:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(f"The same moment in {', '.join(one.name for one in self.frameworks)}", TITLE)
         yield Text()
-        yield from self.beside() if self.needed() <= options.max_width else self.below()
+        room = options.max_width - max(map(len, MOMENTS)) - GAP * len(self.frameworks)
+        least = [_longest(one) for one in self.frameworks]
+        yield from self.beside(room, least) if sum(least) <= room else self.below()
         yield Text()
         yield Text(f"loopscope events {self.frameworks[0].name}: one framework, with all its events.", QUIET)
 
-    def needed(self) -> int:
-        """Return the width at which no name of an event has to be broken."""
-        return max(map(len, MOMENTS)) + sum(GAP + _longest(one) for one in self.frameworks)
-
-    def beside(self) -> Iterator[RenderableType]:
-        """Yield a table, and below it what is done where nobody is called."""
-        table = _grid("moment", *(one.name for one in self.frameworks))
+    def beside(self, room: int, least: Sequence[int]) -> Iterator[RenderableType]:
+        """Yield a table, in which no name of an event is broken, and below it what is done where nobody is called."""
+        more = [max(_whole(one) - own, 0) for one, own in zip(self.frameworks, least, strict=True)]
+        share = min(1.0, (room - sum(least)) / max(sum(more), 1))
+        table = _grid("moment")
+        for one, own, wanted in zip(self.frameworks, least, more, strict=True):
+            table.add_column(one.name, width=own + int(wanted * share))
         notes = _grid("", "")
         notes.show_header = False
         for moment in MOMENTS:
@@ -131,6 +133,11 @@ class _Several:
                 advice = f". {one.absent[moment]}" if moment in one.absent else ""
                 lines.add_row(f"  {one.name}", _events(one, moment) + Text(advice))
             yield lines
+
+
+def _whole(of: Framework) -> int:
+    """Return the width at which the events of each moment stand on one line."""
+    return max(len(", ".join(events)) for events in of.moments.values())
 
 
 def _longest(of: Framework) -> int:

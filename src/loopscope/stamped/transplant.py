@@ -199,18 +199,20 @@ def stamped(
     What `unknown(why)` makes is raised where the function has not the shape that the point says.
     """
     theirs = function_tree(stock, unknown)
-    statement = _calling(theirs, point, unknown)
     first, body = _split(theirs.body)
-    opening, calling = FORMS[form]
-    words = {"KEY": point.key, "EVENT": point.event, "HANDLER": point.handler, "HANDLERS": point.handlers}
-    words["LISTED"] = f"[*map(id, {point.handlers})]"
-    around = _Filled(words, {"THEIR_CALL": [statement]}, statement).statements(calling)
-    parts = {"THEIRS_ALONE": copy.deepcopy(body)}  # before the call in it is replaced
-    parts["THEIRS"] = _replaced(body, statement, around)
+    words = {"KEY": point.key, "EVENT": point.event}
+    parts = {"THEIRS_ALONE": copy.deepcopy(body), "THEIRS": body}  # before the call in it is replaced
+    opening = SPANS[form]
+    if point.handlers:
+        opening, calling = FORMS[form]
+        words |= {"HANDLER": point.handler, "HANDLERS": point.handlers, "LISTED": f"[*map(id, {point.handlers})]"}
+        statement = _calling(theirs, point, unknown)
+        around = _Filled(words, {"THEIR_CALL": [statement]}, statement).statements(calling)
+        parts["THEIRS"] = _replaced(body, statement, around)
     made = copy.copy(theirs)
     made.body = [*first, *_Filled(words, parts, body[0]).statements(opening)]
     made.decorator_list = []
-    return compiled(made, stock, {**GIVEN, WATCHED: watched})
+    return compiled(made, stock, {**GIVEN, **dict(point.given), WATCHED: watched})
 
 
 def _split(body: list[ast.stmt]) -> tuple[list[ast.stmt], list[ast.stmt]]:

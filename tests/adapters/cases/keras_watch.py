@@ -159,7 +159,7 @@ class Watch:
                     opened.calls[-1] = Call(last.handler, opened.raised, last.inner, last.run)
             elif kind == "return":
                 me.events.remove(opened)
-                self.fire(me, Fired(name, tuple(opened.calls), opened.raised))
+                self.fire(me, Fired(name, tuple(opened.calls), opened.raised if me.out is self.fired else None))
             return trace
 
         return trace

@@ -19,12 +19,12 @@ from ignite.engine import Engine
 from loopscope.source import unwrap
 
 
-def _inner(function: Callable[..., Any]) -> CodeType:
+def inner_code(function: Callable[..., Any]) -> CodeType:
     """Return the code of the one function that a function of ignite's makes."""
     return next(const for const in function.__code__.co_consts if isinstance(const, CodeType))
 
 
-WRAPPERS = {_inner(Engine._handler_wrapper)}
+WRAPPERS = {inner_code(Engine._handler_wrapper)}
 """The code of the function that ignite attaches in place of a handler whose event has a filter."""
 
 

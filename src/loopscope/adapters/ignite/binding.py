@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from ignite.engine import Engine
 from ignite.handlers.base_logger import BaseLogger
-from ignite.metrics import Metric
 
 from loopscope.adapters.ignite.attached import Attached, Ids, class_name, method_name, owner, owner_class
-from loopscope.adapters.ignite.doings import CORE, Doings, Openings, doings, given_to
-from loopscope.adapters.ignite.filters import Span, counted_by, how_many, spans, words
+from loopscope.adapters.ignite.doings import Doings, Openings, doings, given_to
+from loopscope.adapters.ignite.filters import Filter, counted_by, known_filter, named_filter
 from loopscope.adapters.ignite.plan import Plan
 from loopscope.adapters.ignite.vocabulary import VOCABULARY, WAITING
 from loopscope.handlers import Said, said
@@ -23,28 +23,11 @@ from loopscope.model import Binding, Event, Handler, Need
 NEVER = "never"
 """A flag that is always False: for what the settings rule out."""
 
+SKIPPED = {"terminate": "COMPLETED", "terminate_epoch": "EPOCH_COMPLETED"}
+"""Methods that can be told to leave out an event -> that event."""
+
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """A filter whose answers are known beforehand: its flag, the event's name, and the counts at which it says yes."""
-
-    flag: str
-    event: str
-    by: str
-    spans: tuple[Span, ...]
-
-
-@dataclass(slots=True)
-class Bound:
-    """The handlers of a run, what they leave open, and the filters that the counts decide."""
-
-    binding: Binding
-    openings: Openings
-    counted: list[Counted] = field(default_factory=list)
-    doings: dict[tuple[str, str], list[Doings]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class Member:
     """One attached handler with all that was read of it."""
 
@@ -53,63 +36,204 @@ class Member:
     said: Said
     doing: Doings
 
+    @property
+    def kept(self) -> str:
+        """The flag that says that it is still attached."""
+        return f"attached {self.id} at {self.one.event}"
+
+    def removes(self, other: Member) -> bool:
+        """Return whether it may detach another one, or itself."""
+        gone = self.doing.removes
+        return gone is None or any(
+            event == other.one.event and bool(function == other.one.function) for function, event in gone
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A filter whose answers the counts decide: the flag that holds them, the event's name, and the filter."""
+
+    flag: str
+    event: str
+    by: str
+    filter: Filter
+
+
+@dataclass(slots=True)
+class Filters:
+    """The filters of a run: those that the counts decide are kept in `counted`, for the scopes that do the counting."""
+
+    plan: Plan
+    openings: Openings
+    counted: dict[str, Counted] = field(default_factory=dict)
+
+    def needs(self, one: Attached, id: str) -> Iterator[Need]:
+        """Yield under which condition ignite's wrapper calls the handler."""
+        if one.asks is None:
+            return
+        by = counted_by(one.key)
+        if by is None:
+            yield Need(NEVER, True, f"{one.event} has no count: its filter raises RuntimeError")
+            return
+        known = known_filter(one.asks)
+        if known is None:
+            yield Need(f"filter of {id} at {one.event}", True, named_filter(one.asks, by))
+            return
+        words = known.words.format(by)
+        if one.event.startswith("GET_BATCH"):
+            words += f" that {'are' if '{}s' in known.words else 'is'} done"
+        answer = self.answer(one.event, by, known)
+        if answer is None:
+            flag = f"{one.event}: {words}"
+            self.counted[flag] = Counted(flag, one.event, by, known)
+            yield Need(flag, True, words)
+        elif not answer:
+            yield Need(NEVER, True, f"{words}, and this run does not get there")
+
+    def answer(self, event: str, by: str, known: Filter) -> bool | None:
+        """Return what a filter says each time in this run, None where that changes or only the run knows it."""
+        begin, times = self.counts(event, by)
+        if by in self.openings.resets or begin is None or times is None:
+            return None
+        yes = known.how_many(begin, times)
+        return False if not yes else True if yes == times else None
+
+    def counts(self, event: str, by: str) -> tuple[int | None, int | None]:
+        """Return the count before an event's first time, and how often it fires: `(0, 30)`; None for what is open."""
+        plan = self.plan
+        if plan.place is not None:  # a run that goes on in the middle of something: see protocol.py
+            return None, None
+        if (event, by) == ("STARTED", "epoch"):
+            return plan.epoch - 1, 1
+        ends = plan.epochs if not self.openings.stops and not self.openings.swallows else None
+        if (event, by) == ("COMPLETED", "epoch"):
+            return (None if ends is None else plan.epochs_before + ends - 1), 1
+        if by == "epoch" and event in ("EPOCH_STARTED", "EPOCH_COMPLETED"):
+            return plan.epochs_before, plan.epochs
+        if by == "iteration" and event in ("ITERATION_STARTED", "ITERATION_COMPLETED"):
+            return plan.iteration, plan.iterations
+        if by == "iteration" and event in ("GET_BATCH_STARTED", "GET_BATCH_COMPLETED"):
+            return plan.iteration - 1, plan.iterations
+        return None, None
+
 
 def members(engine: Engine, entries: Iterable[Attached], ids: Ids) -> list[Member]:
     """Read every attached handler; nothing of them is run."""
     found = []
     for one in entries:
-        passed = ("engine",) if one.takes_engine else ()
-        told = said(one.function, owner_class(one.function), VOCABULARY, waiting=WAITING, passed=passed)
+        told = said(
+            one.function,
+            owner_class(one.function),
+            VOCABULARY,
+            waiting=WAITING,
+            passed=("engine",) if one.takes_engine else (),
+            notes=_notes(one),
+        )
         doing = doings(engine, one.function, told.effects, given_to(one, engine))
         found.append(Member(one, ids(one.function), told, doing))
     return found
 
 
-def bind(engine: Engine, found: list[Member], plan: Plan, openings: Openings) -> Bound:
-    """Return who is called where in the run of `plan`; `openings` say what of it only the run knows."""
-    counted: dict[str, Counted] = {}
+def bind(found: list[Member], filters: Filters) -> Binding:
+    """Return who is called where; the filters that the counts decide are left in `filters`."""
     handlers: dict[str, list[Handler]] = {}
-    removed = list(_removed(found))
+    counts: dict[str, int] = {}
     for member in found:
-        event = member.one.event
-        place = len(handlers.get(event, ())) + 1
-        needs = [*_filter(member, plan, openings, counted)]
-        if any(_is_removed(member, one) for one in removed):
-            needs.append(Need(_kept(member), True, "only while it is attached"))
-        handlers.setdefault(event, []).append(_handler(member, place, tuple(needs), removed, found))
-    counts = {event: len(several) for event, several in handlers.items()}
-    several = {
-        event: tuple(replace(one, reason=f"{one.reason} of {counts[event]}") for one in listed)
-        if counts[event] > 1
-        else tuple(replace(one, reason="alone at this event") for one in listed)
-        for event, listed in handlers.items()
-    }
-    return Bound(Binding(several), openings, list(counted.values()))
+        counts[member.one.event] = counts.get(member.one.event, 0) + 1
+    for member in found:
+        listed = handlers.setdefault(member.one.event, [])
+        needs = [*filters.needs(member.one, member.id)]
+        if any(other.removes(member) for other in found):
+            needs.append(Need(member.kept, True, "only while it is attached"))
+        reason = _reason(len(listed) + 1, counts[member.one.event], member.one.mine)
+        listed.append(_handler(member, reason, tuple(needs), found))
+    return Binding({event: tuple(listed) for event, listed in handlers.items()})
 
 
-def _handler(
-    member: Member, place: int, needs: tuple[Need, ...], removed: list[tuple[Any, str] | None], found: list[Member]
-) -> Handler:
+def _handler(member: Member, reason: str, needs: tuple[Need, ...], found: list[Member]) -> Handler:
     one, told = member.one, member.said
-    skips = [(f"skip {name}", None) for name in SKIPPED if name in member.doing.skips]
-    gone = [] if member.doing.removes == () else [
-        (_kept(other), None) for other in found if any(_is_removed(other, by) for by in _removals(member))
-    ]
+    skips = [skipping(SKIPPED[name]) for name in SKIPPED if name in member.doing.skips]
+    gone = [other.kept for other in found if member.removes(other)]
     return Handler(
         id=member.id,
         callback=class_name(one.function),
         label=label(one),
         event=one.event,
         method=method_name(one.function),
-        reason=f"attached {ordinal(place)}",
-        origin="cbs" if one.mine else origin(one),
+        reason=reason,
+        origin=origin(one),
         mine=one.mine,
         place=told.place,
         facts=told.facts,
         needs=needs,
-        sets=tuple(dict.fromkeys([*skips, *gone])),
+        sets=tuple((flag, None) for flag in (*skips, *gone)),
         raises=told.raises,
         nested=told.nested,
-        inside=tuple(Event(name, told.place, (Need(f"fires {name}", True, f"only if {name} is fired"),))
-                     for name in member.doing.fires),
+        inside=tuple(
+            Event(name, where, (Need(f"{member.id} fires {name}", True, f"only if it fires {name}"),))
+            for name, where in member.doing.fires
+        ),
     )
+
+
+def skipping(event: str) -> str:
+    """Return the flag under which an event is left out because a handler asked for that."""
+    return f"skip {event}"
+
+
+def _reason(place: int, count: int, mine: bool) -> str:
+    where = "the only one here" if count == 1 else f"{ordinal(place)} of {count} here"
+    return f"{where}, behind the engine's own" if mine and count > 1 else f"{where}, in the order of attaching"
+
+
+def ordinal(number: int) -> str:
+    """Return `1st`, `2nd`, ..."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
+
+
+def label(one: Attached) -> str:
+    """Return how a handler shows itself: its qualified name, or its class and what it was attached with."""
+    whose = owner(one.function)
+    plain = isinstance(whose, (FunctionType, BuiltinFunctionType, type))
+    name = whose.__qualname__ if plain else f"{class_name(one.function)}()"
+    if isinstance(whose, functools.partial):
+        name = f"partial({class_name(one.function)})"
+    words = [*map(_shown, one.given), *(f"{key}={_shown(value)}" for key, value in one.kwargs.items())]
+    return f"{name} with {', '.join(words)}" if words else name
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
+
+
+def origin(one: Attached) -> str:
+    """Return how a handler came to the engine: by somebody's `attach`, or by `on` and `add_event_handler`."""
+    if one.mine:
+        return "cbs"
+    by = next((given for given in one.given if isinstance(given, BaseLogger)), owner(one.function))
+    if method_name(one.function) != "__call__" or by is not owner(one.function):
+        attaches = getattr(type(by), "attach", None)
+        if isinstance(attaches, FunctionType) and not isinstance(by, Engine):
+            return f"{type(by).__name__}.attach"
+    return "engine"
+
+
+def _notes(one: Attached) -> Iterator[str]:
+    if one.event == "TERMINATE_SINGLE_EPOCH" and not _takes(one.function, "iter_counter"):
+        yield "ignite hands over iter_counter by that name, which it does not take: TypeError when the event fires"
+
+
+def _takes(function: Any, name: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return True
+    return name in parameters or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+
+def flags(found: Iterable[Member], process: Doings) -> Mapping[str, bool | None]:
+    """Return the flags of a run as they are when it begins."""
+    kept = {member.kept: True for member in found}
+    skips = {skipping(event): None if name in process.skips else False for name, event in SKIPPED.items()}
+    return {NEVER: False, **skips, **kept}

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ignite.engine import Engine
-from ignite.engine.events import Events, RemovableEventHandle
+from ignite.engine.events import RemovableEventHandle
 
 from loopscope.adapters.ignite.attached import Attached, event_name, walk_events
 from loopscope.adapters.ignite.names import UNKNOWN, Names
-from loopscope.adapters.ignite.process import FIRING, fired_name
+from loopscope.adapters.ignite.process import CORE, FIRING, fired_name
 from loopscope.adapters.ignite.vocabulary import STOPS
 from loopscope.effects import Effects
+from loopscope.model import Place
 from loopscope.source import syntax
-
-CORE = frozenset(one.name for one in Events)
 
 COUNTS = ("epoch", "iteration", "epoch_length", "max_epochs", "max_iters")
 """What of the engine's state decides how long it runs."""
@@ -32,14 +31,14 @@ class Doings:
     """What one handler may do to its engine.
 
     `stops` are those of `STOPS` that it may call, `skips` says of each whether it may leave out the event that follows
-    (`skip_completed`). `fires` are events that it may fire, `resets` what of `COUNTS` it assigns. `data` says that it
+    (`skip_completed`). `fires` are events that it may fire and where, `resets` what of `COUNTS` it assigns. `data` says that it
     may change the data, `adds` that it attaches handlers, `removes` whom it may detach: (function, event name), or None
     for anybody. `exhausts` says that it may raise StopIteration, which ignite takes for the end of the data.
     """
 
     stops: frozenset[str] = frozenset()
     skips: frozenset[str] = frozenset()
-    fires: tuple[str, ...] = ()
+    fires: tuple[tuple[str, Place | None], ...] = ()
     resets: frozenset[str] = frozenset()
     data: bool = False
     adds: bool = False
@@ -85,27 +84,30 @@ def _concerns(engine: Engine, names: Names | None, calls: Iterable[ast.Call], me
     return not whose or any(one is engine or not isinstance(one, Engine) for one in whose)
 
 
-def _fires(engine: Engine, names: Names | None, calls: Iterable[ast.Call], done: Effects) -> Iterator[str]:
+def _fires(
+    engine: Engine, names: Names | None, calls: Iterable[ast.Call], done: Effects
+) -> Iterator[tuple[str, Place | None]]:
     """Yield the events that a handler may fire at this engine; all of the user's own where it is not known which."""
     if not done.nested(FIRING):
         return
-    found: list[str | None] = []
+    found: dict[str, Place | None] = {}
+    here, unsure = False, False
     for one in calls:
-        if names is not None and isinstance(one.func, ast.Attribute) and one.func.attr in FIRING and one.args:
-            whose = names.look(one.func.value)
-            if whose is UNKNOWN or whose is engine or not isinstance(whose, Engine):
-                found.append(fired_name(one.args[0], names))
-            else:
-                found.append("")
-    known = [name for name in found if name]
-    yield from dict.fromkeys(known)
-    if not found or None in found:  # fired by a function that it calls, or by a name that only the run knows
+        if names is None or not isinstance(one.func, ast.Attribute) or one.func.attr not in FIRING or not one.args:
+            continue
+        here, whose = True, names.look(one.func.value)
+        if whose is engine or not isinstance(whose, Engine):
+            name = fired_name(one.args[0], names)
+            unsure |= name is None
+            if name is not None:
+                found.setdefault(name, Place(names.function.__code__.co_filename, one.lineno))
+    if not here:  # fired by a function that it calls
         shown = [_last_name(item.target) for item in done.items if ".fire_event(" in item.target]
-        custom = [name for name in walk_events(engine) if name not in CORE]
-        if found or not shown or None in shown:
-            yield from (name for name in custom if name not in known)
-        else:
-            yield from dict.fromkeys(name for name in shown if name and name not in known)
+        unsure = not shown or None in shown
+        found = {name: None for name in shown if name}
+    yield from found.items()
+    if unsure:
+        yield from ((name, None) for name in walk_events(engine) if name not in CORE and name not in found)
 
 
 def _last_name(text: str) -> str | None:
@@ -189,6 +191,10 @@ class Openings:
                 at = ASKED.get(outer, outer)
                 if at in ASKING:
                     self.stops[at] = self.stops.get(at, frozenset()) | stops
+
+    @property
+    def interrupts(self) -> bool:
+        return any("interrupt" in stops for stops in self.stops.values())
 
     @property
     def ends_epochs(self) -> bool:

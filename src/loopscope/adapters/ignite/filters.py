@@ -7,57 +7,87 @@ of is read from its closure. Constraint: a filter is never asked, since it may b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
 
 from ignite.engine.events import CallableEventWithFilter, State
 
-from loopscope.adapters.ignite.attached import _inner
+from loopscope.adapters.ignite.attached import inner_code
 
 Span = tuple[int, int | None, int]
 """First, last (None: without end), step."""
 
 
-def _every(cells: dict[str, Any]) -> tuple[list[Span], str]:
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The counts at which a filter says yes, and that in words: `only every 3 {}s`, with the name of what is counted."""
+
+    spans: tuple[Span, ...]
+    words: str
+
+    def at(self, count: int) -> bool:
+        """Return whether it says yes at a count."""
+        return any(
+            first <= count and (last is None or count <= last) and (count - first) % step == 0
+            for first, last, step in self.spans
+        )
+
+    def entries(self, before: int) -> tuple[Span, ...]:
+        """Return the spans as numbers of entries from 1, where the count at the first entry is `before + 1`."""
+        moved = (_moved(first - before, None if last is None else last - before, step) for first, last, step in self.spans)
+        return tuple(one for one in moved if one[1] is None or one[0] <= one[1])
+
+    def how_many(self, before: int, entries: int) -> int:
+        """Return at how many of so many entries it says yes."""
+        spans = self.entries(before)
+        return sum(
+            max(0, ((entries if last is None else min(entries, last)) - first) // step + 1) for first, last, step in spans
+        )
+
+
+def _moved(first: int, last: int | None, step: int) -> Span:
+    """Return a span that begins at 1 at the earliest."""
+    return (first if first > 0 else first + -(-(1 - first) // step) * step), last, step
+
+
+def _every(cells: Mapping[str, Any]) -> Filter:
     every = int(cells["every"])
-    return [(0, None, every)], f"every={every}"
+    return Filter(((0, None, every),), f"only every {every} {{}}s")
 
 
-def _once(cells: dict[str, Any]) -> tuple[list[Span], str]:
+def _once(cells: Mapping[str, Any]) -> Filter:
     once = sorted({int(one) for one in cells["once"]})
-    return [(one, one, 1) for one in once], f"once={once[0] if len(once) == 1 else once}"
+    return Filter(tuple((one, one, 1) for one in once), f"only at {{}} {', '.join(map(str, once))}")
 
 
-def _between(cells: dict[str, Any]) -> tuple[list[Span], str]:
-    before, after = cells["before_"], int(cells["after_"])
-    every = int(cells.get("every", 1))
+def _between(cells: Mapping[str, Any]) -> Filter:
+    before, after, every = cells["before_"], int(cells["after_"]), int(cells.get("every", 1))
     last = None if math.isinf(before) else int(before) - 1
-    words = {"every": every if every > 1 else None, "before": None if last is None else last + 1, "after": after or None}
-    text = ", ".join(f"{name}={value}" for name, value in words.items() if value is not None)
-    return [(after + 1, last, every)], text
+    until = "" if last is None else f" up to {last}"
+    words = f"only every {every} {{}}s from {after + 1} on" if every > 1 else f"only from {{}} {after + 1} on"
+    return Filter(((after + 1, last, every),), words + until)
 
 
-KNOWN: MappingProxyType[CodeType, Callable[[dict[str, Any]], tuple[list[Span], str]]] = MappingProxyType(
+KNOWN: Mapping[CodeType, Callable[[Mapping[str, Any]], Filter]] = MappingProxyType(
     {
-        _inner(CallableEventWithFilter.every_event_filter): _every,
-        _inner(CallableEventWithFilter.once_event_filter): _once,
-        _inner(CallableEventWithFilter.before_and_after_event_filter): _between,
-        _inner(CallableEventWithFilter.every_before_and_after_event_filter): _between,
+        inner_code(CallableEventWithFilter.every_event_filter): _every,
+        inner_code(CallableEventWithFilter.once_event_filter): _once,
+        inner_code(CallableEventWithFilter.before_and_after_event_filter): _between,
+        inner_code(CallableEventWithFilter.every_before_and_after_event_filter): _between,
     }
 )
 """The code of the filters that ignite itself makes -> how to read one."""
 
 
-def spans(asks: Any) -> tuple[list[Span], str] | None:
-    """Return the counts at which a filter says yes and how it was typed: `([(0, None, 3)], "every=3")`.
-
-    None for one that only the run can ask.
-    """
+def known_filter(asks: Any) -> Filter | None:
+    """Return what ignite's own filter says, None for one that only the run can ask."""
     read = KNOWN.get(asks.__code__) if isinstance(asks, FunctionType) else None
     if read is None:
         return None
-    return read(dict(zip(asks.__code__.co_freevars, (cell.cell_contents for cell in asks.__closure__ or ()), strict=True)))
+    cells = (cell.cell_contents for cell in asks.__closure__ or ())
+    return read(dict(zip(asks.__code__.co_freevars, cells, strict=True)))
 
 
 def counted_by(key: Any) -> str | None:
@@ -65,37 +95,13 @@ def counted_by(key: Any) -> str | None:
 
     It then raises RuntimeError when the event fires.
     """
-    return State.event_to_attr.get(key)
+    found: str | None = State.event_to_attr.get(key)
+    return found
 
 
-def from_entry(found: Iterable[Span], before: int) -> tuple[Span, ...]:
-    """Return spans of counts as those of entries from 1, where the count at the first entry is `before + 1`."""
-    return tuple(
-        one for one in (_shifted(first - before, last, step, before) for first, last, step in found) if _is_some(one)
-    )
+def named_filter(asks: Any, by: str) -> str:
+    """Return in words that a filter of the user's own decides."""
+    name = getattr(asks, "__name__", type(asks).__name__)
+    return f"only if {'a lambda' if name == '<lambda>' else name}(engine, {by}) says so"
 
 
-def _shifted(first: int, last: int | None, step: int, before: int) -> Span:
-    if first < 1:
-        first += -(-(1 - first) // step) * step
-    return first, None if last is None else last - before, step
-
-
-def _is_some(span: Span) -> bool:
-    return span[1] is None or span[0] <= span[1]
-
-
-def among(found: Iterable[Span], count: int) -> bool:
-    """Return whether a count is in one of the spans."""
-    return any(
-        first <= count and (last is None or count <= last) and (count - first) % step == 0 for first, last, step in found
-    )
-
-
-def how_many(found: Iterable[Span], entries: int) -> int:
-    """Return at how many of so many entries a span begins or ends: 0, all of them, or something between, at least."""
-    counted = 0
-    for first, last, step in found:
-        top = entries if last is None else min(entries, last)
-        counted += max(0, (top - first) // step + 1)
-    return min(counted, entries)

@@ -22,6 +22,9 @@ from loopscope.errors import BadValue
 NAMES = ("data", "max_epochs", "max_iters", "epoch_length")
 """The parameters of `Engine.run`."""
 
+BEFORE_ITERATION = ("GET_BATCH_STARTED", "DATALOADER_STOP_ITERATION", "GET_BATCH_COMPLETED")
+"""The events of a batch behind which its iteration has not been counted yet."""
+
 MISSING: Any = object()
 
 
@@ -60,6 +63,21 @@ class Plan:
     given: bool = True
     place: Place | None = None
     closes: bool = False
+
+    @property
+    def epochs_before(self) -> int:
+        """Return the number of the epoch before the first one that runs or goes on in this run."""
+        under_way = self.place is not None and self.place.event not in ("STARTED", "EPOCH_COMPLETED")
+        return self.epoch - under_way
+
+    @property
+    def iterations(self) -> int | None:
+        """Return how many iterations begin, None where only the run knows."""
+        known = [(part.times, part.batches) for part in self.parts()]
+        if self.dry or any(None in one for one in known):
+            return None
+        begun = self.place is not None and self.place.event in BEFORE_ITERATION
+        return sum((times or 0) * (batches or 0) for times, batches in known) + begun
 
     def parts(self) -> Iterator[Part]:
         """Yield the epochs in order, equal ones together."""
@@ -142,7 +160,7 @@ def _continued(state: Any, place: Place, length: int | None, max_epochs: int | N
     if place.event in ("STARTED", "EPOCH_COMPLETED"):
         plan = _counted(state.epoch, state.iteration, 0, length, max_epochs, max_iters)
     else:
-        begun = place.event in ("GET_BATCH_STARTED", "DATALOADER_STOP_ITERATION", "GET_BATCH_COMPLETED")
+        begun = place.event in BEFORE_ITERATION
         skipped = place.counter + begun
         ahead = state.iteration + begun
         plan = _counted(state.epoch - 1, ahead, skipped, length, max_epochs, max_iters, inside=True)

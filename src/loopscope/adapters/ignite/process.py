@@ -6,17 +6,17 @@ A step is named only where the source shows it: a call of a module, of a loss, `
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from ignite.engine import Engine
-from ignite.engine.events import EventEnum
+from ignite.engine.events import EventEnum, Events
 from torch import nn
 from torch.optim import Optimizer
 
-from loopscope.adapters.ignite.attached import class_name, event_name
+from loopscope.adapters.ignite.attached import class_name, event_name, walk_events
 from loopscope.adapters.ignite.names import UNKNOWN, Names
 from loopscope.model import Event, Need, Node, Place, Repeat, Scope, Step
 from loopscope.source import FunctionNode, place, syntax
@@ -36,17 +36,27 @@ class Process:
     dynamic: bool = False
 
 
-def process(engine: Engine) -> Process:
-    """Return what `engine` does between ITERATION_STARTED and ITERATION_COMPLETED."""
+def process(engine: Engine, fired_elsewhere: Collection[str] = ()) -> Process:
+    """Return what `engine` does between ITERATION_STARTED and ITERATION_COMPLETED.
+
+    An event of the program's own that is fired nowhere else, as far as that can be read, may be fired here.
+    """
     function = engine._process_function
     name = class_name(function)
     first = Step(name, f"{name}(engine, batch)", place(function))
     names = Names.of(function, engine)
-    if names is None:
-        return Process((first,))
     reading = _Reading(engine, names)
-    nodes = reading.function(names)
-    return Process((first, *_without_echo(nodes)), tuple(dict.fromkeys(reading.fires)), reading.dynamic)
+    nodes = [first, *_without_echo(reading.function(names))] if names is not None else [first]
+    own = [name for name in walk_events(engine) if name not in CORE]
+    rest = [name for name in own if reading.dynamic or (name not in reading.fires and name not in fired_elsewhere)]
+    if rest:
+        may = tuple(Event(name, None, (Need(f"fires {name}", True, "only if it is fired"),)) for name in rest)
+        nodes.append(Scope("own events", may, repeat=Repeat(0, None, "as often as they are fired")))
+    return Process(tuple(nodes), tuple(dict.fromkeys(reading.fires)), reading.dynamic)
+
+
+CORE = frozenset(one.name for one in Events)
+"""The events that ignite itself fires."""
 
 
 def fired_events(node: Node) -> Iterator[Event]:
@@ -63,7 +73,7 @@ class _Reading:
     """One process function being read, with the functions that it hands the engine on to."""
 
     engine: Engine
-    names: Names
+    names: Names | None
     file: str = ""
     fires: list[str] = field(default_factory=list)
     dynamic: bool = False

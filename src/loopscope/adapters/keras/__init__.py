@@ -22,20 +22,40 @@ from loopscope import collector
 from loopscope.adapters.keras import notes
 from loopscope.adapters.keras.arguments import Arguments, planned
 from loopscope.adapters.keras.binding import bind
+from loopscope.adapters.keras.dispatch import DISPATCH, attach
+from loopscope.adapters.keras.dispatch import model_of as dispatched
 from loopscope.adapters.keras.members import EVENT_NAMES, gather
 from loopscope.adapters.keras.protocol import evaluate, fit, handed_over, predict
 from loopscope.catalog import described
 from loopscope.catalog.keras import EVENTS
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
 from loopscope.model import Loop
+from loopscope.stamped import calibrate
 
-__all__ = ["RUNS", "TESTED", "accepts", "describe", "describe_call", "event_docs", "facts", "versions"]
+__all__ = [
+    "DISPATCHING",
+    "RUNS",
+    "TESTED",
+    "accepts",
+    "adopt",
+    "attach",
+    "calibrate",
+    "describe",
+    "describe_call",
+    "dispatched",
+    "event_docs",
+    "facts",
+    "verify",
+    "versions",
+]
 
 RUNS = ("fit", "evaluate", "predict")
 """The runs that `inspect` names: the methods of a model that call callbacks."""
 
 TESTED = ("3.15", "3.16")
 """The versions of Keras that the tests hold the map against: from the first, below the second."""
+
+DISPATCHING, verify, adopt = DISPATCH.codes, DISPATCH.verify, DISPATCH.adopt
 
 SCOPES = MappingProxyType({"fit": fit, "evaluate": evaluate, "predict": predict})
 

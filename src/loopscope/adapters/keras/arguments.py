@@ -92,15 +92,9 @@ def _fit(model: Any, arguments: Arguments, found: Members, stops: Stops, told: l
     if validation is None and arguments["validation_split"] and valid is not None:
         looked = _looked_at_part(looked, arguments["batch_size"], steps, arguments["validation_split"])
     last = _epochs(arguments, told)
-    return Plan(
-        first=_first(model, arguments, found.members, last, told),
-        last=last,
-        train=_passes(looked, steps, told),
-        valid=valid,
-        freq=_freq(arguments["validation_freq"], told) if valid is not None else 1,
-        apart=found.apart,
-        stops=stops,
-    )
+    first = _first(model, arguments, found.members, last, told)
+    freq = _freq(arguments["validation_freq"], first, last, told) if valid is not None else 1
+    return Plan(first, last, _passes(looked, steps, told), valid, freq, found.apart, stops)
 
 
 def _looked(x: Any, y: Any, weights: Any, batch_size: Any, steps: int | None, told: list[str]) -> data.Data:
@@ -161,8 +155,10 @@ def _valid(arguments: Arguments, looked: data.Data, told: list[str]) -> tuple[Re
     return data.passes(data.of_samples(sizes[1], size, steps), steps)[0], None
 
 
-def _freq(freq: Any, told: list[str]) -> Any:
+def _freq(freq: Any, first: int | None, last: int, told: list[str]) -> Any:
     """Return `validation_freq` as Keras takes it: an int or a list of epochs; None where it fails on it."""
+    if isinstance(freq, list) and not any((first or 0) < one <= last for one in freq):
+        told.append(f"validation_freq={freq!r}: no epoch of this run is among them, so that nothing is validated")
     if (isinstance(freq, int) and freq) or isinstance(freq, list):
         return int(freq) if isinstance(freq, int) else freq
     told.append(

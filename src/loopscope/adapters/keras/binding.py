@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from loopscope.adapters.keras.members import Found, Member, static
 from loopscope.adapters.keras.stopping import assigns
@@ -37,7 +36,7 @@ def _handlers(members: Iterable[Member], event: str, pooled: bool) -> Iterator[H
 
 def _handler(member: Member, event: str, found: Found, pooled: bool) -> Handler:
     all_notes = [*_notes(member, event, found), *([IN_THE_POOL] if pooled else [])]
-    what = said(found.target, member.cls, VOCABULARY, waiting=WAITING, notes=all_notes)
+    what = said(found.target, member.cls, VOCABULARY, waiting=WAITING, notes=all_notes, passed=_called(event)[1])
     return Handler(
         id=member.id,
         callback=member.cls.__name__,
@@ -72,10 +71,10 @@ def misfit(member: Member, event: str, found: Found) -> str:
     binds = found.method not in member.attributes and hasattr(type(held), "__get__")
     if not callable(found.target):  # what a property gives is known only when it is asked
         return "" if binds else f"{found.method} is no function but {found.target!r}: Keras fails there"
-    text, given, words = _called(event)
+    text, given, named = _called(event)
     first = (member.obj,) if binds and not isinstance(held, staticmethod) else ()
     try:
-        inspect.signature(found.target).bind(*first, *given, **words)
+        inspect.signature(found.target).bind(*first, *given, **dict.fromkeys(named))
     except TypeError as error:
         return f"Keras fails there: it calls {found.method}({text}), which this one does not take ({error})"
     except ValueError:  # built in: no signature can be read
@@ -83,11 +82,11 @@ def misfit(member: Member, event: str, found: Found) -> str:
     return ""
 
 
-def _called(event: str) -> tuple[str, tuple[Any, ...], Mapping[str, Any]]:
-    """Return with what CallbackList calls a handler of `event`: as text, by place, and by name."""
+def _called(event: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return with what CallbackList calls a handler of `event`: as text, the names by place, and those by name."""
     if "_batch_" in event:
-        return "batch, logs=logs", (0,), {"logs": {}}
-    return ("epoch, logs", (0, {}), {}) if "_epoch_" in event else ("logs", ({},), {})
+        return "batch, logs=logs", ("batch",), ("logs",)
+    return ("epoch, logs", ("epoch", "logs"), ()) if "_epoch_" in event else ("logs", ("logs",), ())
 
 
 def label(member: Member) -> str:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import ast
-import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from loopscope.adapters.keras.members import APART
+from loopscope.adapters.keras.members import APART, nth
 from loopscope.adapters.keras.reading import Source, of_keras, steps_of
-from loopscope.model import Event, Need, Node, Repeat, Scope, Step, enclosing
+from loopscope.model import Event, Need, Node, Repeat, Scope, Step, Turns, enclosing
 from loopscope.source import place
 
 DUE = "validation is due"
-"""The flag under which an epoch validates, where the run decides."""
+"""The flag under which an epoch validates, where not all do."""
 
-MOST_KINDS = 30
-"""So many stretches of equal epochs are shown one by one; a run with more is told with a condition instead."""
+REST = "the rest of the data"
+"""The flag of an epoch that gets fewer batches than the others, since they left so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +45,16 @@ class Plan:
     apart: frozenset[str] = frozenset()
     stops: Stops = Stops()
 
-    def validates(self, epoch: int) -> bool:
-        """Return whether an epoch, counted from 0, ends with a validation: `Trainer._should_eval`."""
-        if self.valid is None or self.freq is None:
-            return False
-        return (epoch + 1) % self.freq == 0 if isinstance(self.freq, int) else epoch + 1 in self.freq
+    def due(self) -> tuple[tuple[int, int | None, int], ...] | None:
+        """Return which epochs of this run validate, from 1: `Turns.spans`; None where only the run knows."""
+        if self.freq is None:
+            return ()
+        if self.first is None:
+            return None
+        if isinstance(self.freq, int):
+            return ((self.freq - self.first % self.freq, None, self.freq),)
+        listed = sorted({one - self.first for one in self.freq if self.first < one <= self.last})
+        return tuple((one, one, 1) for one in listed)
 
 
 def fit(model: Any, plan: Plan) -> Scope:
@@ -61,7 +64,7 @@ def fit(model: Any, plan: Plan) -> Scope:
     body: tuple[Node, ...] = (
         source.step("build", "self._symbolic_build"),
         source.event("on_train_begin"),
-        *_epochs(model, plan, source),
+        _epochs(model, plan, source),
         source.step("finalize the variables", "self.optimizer.finalize_variable_values"),
         source.event("on_train_end"),
     )
@@ -126,100 +129,49 @@ def _at_most(repeat: Repeat) -> Repeat:
 # -- the epochs ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A kind of epoch: how many batches it has and whether it validates (None: the run decides)."""
-
-    batches: Repeat
-    validates: bool | None
-
-
-_Stretch = tuple[_Kind, int]
-
-
-def _epochs(model: Any, plan: Plan, source: Source) -> Iterator[Scope]:
-    """Yield the epochs: stretches of equal ones, and where these recur, a scope around them."""
-    if plan.first is None:
-        yield _epoch(model, plan, source, _open(plan), Repeat(0, plan.last))
-        return
-    number = max(0, plan.last - plan.first)
-    least = 1
-    for times, stretches in _layout(plan, plan.first, number):
-        inner = _stretches(model, plan, source, stretches, least if times == 1 else 1)
-        if times == 1:
-            yield from inner
-        else:
-            size = sum(count for _, count in stretches)
-            repeat = Repeat(least if plan.stops.epochs else times, times)
-            yield Scope(f"every {size} epochs", tuple(inner), repeat=repeat, place=source.place(_loop(source)))
-        least = 0
-
-
-def _stretches(model: Any, plan: Plan, source: Source, stretches: Sequence[_Stretch], least: int) -> Iterator[Scope]:
-    for kind, count in stretches:
-        yield _epoch(model, plan, source, kind, Repeat(min(least, count) if plan.stops.epochs else count, count))
-        least = 0
-
-
-def _layout(plan: Plan, first: int, number: int) -> list[tuple[int, list[_Stretch]]]:
-    """Return (times, stretches): what recurs, and what is left."""
-    period = _period(plan)
-
-    def kind(epoch: int) -> _Kind:
-        return _Kind(plan.train[epoch % len(plan.train)], plan.validates(first + epoch))
-
-    if period is None:  # a list of epochs that validate: none behind its last
-        last = max((one for one in plan.freq if isinstance(one, int)), default=0)  # type: ignore[union-attr]
-        horizon = min(number, max(0, last - first))
-        found = [(1, _runs(kind, horizon))]
-        if number > horizon:
-            found.append((1, [(_Kind(plan.train[0], False), number - horizon)]))
-        parts = [stretch for _, stretches in found for stretch in stretches]
-        return [(1, parts)] if len(plan.train) == 1 and len(parts) <= MOST_KINDS else [(1, [(_open(plan), number)])]
-    times, rest = divmod(number, period)
-    if times < 2:
-        times, rest = 0, number
-    if min(period, number) > MOST_KINDS * 20 or len(_runs(kind, min(period, number))) > MOST_KINDS:
-        return [(1, [(_open(plan), number)])]
-    once = period == 1 and times
-    found = [(1, [(kind(0), times)])] if once else [(times, _runs(kind, period))] if times else []
-    return [*found, *([(1, _runs(kind, rest))] if rest else [])]
-
-
-def _period(plan: Plan) -> int | None:
-    """Return after how many epochs they recur; None where that is given epoch by epoch."""
-    if plan.valid is None or plan.freq is None:
-        return len(plan.train)
-    return math.lcm(len(plan.train), plan.freq) if isinstance(plan.freq, int) else None
-
-
-def _runs(kind: Callable[[int], _Kind], number: int) -> list[_Stretch]:
-    return [(one, len(list(same))) for one, same in itertools.groupby(map(kind, range(number)))]
-
-
-def _open(plan: Plan) -> _Kind:
-    """Return the kind of an epoch of which only the run knows which one it is."""
-    lengths = [one.least for one in plan.train]
-    most = None if any(one.most is None for one in plan.train) else max(one.most or 0 for one in plan.train)
-    due = plan.valid is not None and (None if plan.freq != 1 else True)
-    return _Kind(plan.train[0] if len(plan.train) == 1 else Repeat(min(lengths), most), due)
-
-
-def _epoch(model: Any, plan: Plan, source: Source, kind: _Kind, repeat: Repeat) -> Scope:
-    body: list[Node] = [
+def _epochs(model: Any, plan: Plan, source: Source) -> Scope:
+    loop = source.first(ast.For, lambda node: ast.unparse(node.target) == "epoch")
+    valid, turns = _validation(model, plan, source)
+    batches, more = _shares(model, plan, source)
+    body: tuple[Node, ...] = (
         source.step("reset metrics", "self.reset_metrics"),
         source.event("on_epoch_begin"),
-        _batches(model, "train", source, kind.batches, plan),
+        *batches,
         source.step("metrics", "self._get_metrics_result_or_logs"),
-    ]
-    if kind.validates is not False:
-        inner = evaluate(model, plan)
-        needs = () if kind.validates else (Need(DUE, True, f"validation_freq={plan.freq}"),)
-        at = source.place(source.called("self.evaluate"))
-        body.append(Scope("validate", inner.body, needs=needs, method=inner.method, place=at))
-    body.append(source.event("on_epoch_end"))
-    return Scope("epoch", tuple(body), repeat=repeat, place=source.place(_loop(source)))
+        *valid,
+        source.event("on_epoch_end"),
+    )
+    return Scope("epoch", body, repeat=_times(plan), turns=(*turns, *more), place=source.place(loop))
 
 
-def _loop(source: Source) -> Any:
-    return source.first(ast.For, lambda node: ast.unparse(node.target) == "epoch")
+def _times(plan: Plan) -> Repeat:
+    number = max(0, plan.last - (plan.first or 0))
+    least = 0 if plan.first is None else min(1, number) if plan.stops.epochs else number
+    return Repeat(least, number)
+
+
+def _shares(model: Any, plan: Plan, source: Source) -> tuple[list[Scope], list[Turns]]:
+    """Return the batches of an epoch; where epochs have different numbers of them, those of both kinds."""
+    whole, *_, rest = *plan.train, plan.train[-1]
+    if whole == rest:
+        return [_batches(model, "train", source, whole, plan)], []
+    every = len(plan.train)
+    turn = Turns(REST, ((every, None, every),))
+    kinds = (
+        (whole, Need(REST, False, f"not in every {nth(every)} epoch, which gets what is left of the data")),
+        (rest, Need(REST, True, f"only in every {nth(every)} epoch, which gets what is left of the data")),
+    )
+    return [replace(_batches(model, "train", source, times, plan), needs=(need,)) for times, need in kinds], [turn]
+
+
+def _validation(model: Any, plan: Plan, source: Source) -> tuple[list[Scope], list[Turns]]:
+    """Return the validation of an epoch, and in which epochs it comes, where that is not in all of them."""
+    spans = plan.due()
+    if plan.valid is None or spans == ():
+        return [], []
+    inner = evaluate(model, plan)
+    place = source.place(source.called("self.evaluate"))
+    which = f"in every {nth(plan.freq)} epoch" if isinstance(plan.freq, int) else "in some epochs"
+    needs = () if plan.freq == 1 else (Need(DUE, True, f"only {which} (validation_freq={plan.freq})"),)
+    scope = Scope("validate", inner.body, needs=needs, method=inner.method, place=place)
+    return [scope], [Turns(DUE, spans)] if needs and spans is not None else []

@@ -57,7 +57,7 @@ def _line(node: Any) -> int:
 
 def of_keras(model: Any, name: str) -> Any:
     """Return Keras's own method of that name, whatever the model's class has in its place."""
-    for base in type(model).__mro__:
+    for base in model.__mro__ if isinstance(model, type) else type(model).__mro__:
         if name in vars(base) and base.__module__.partition(".")[0] == "keras":
             return vars(base)[name]
     return None

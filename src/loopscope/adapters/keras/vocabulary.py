@@ -29,6 +29,7 @@ VOCABULARY = Vocabulary(
     ),
     loops=frozenset(NESTING),
     pure=frozenset({"get_weights", "convert_to_numpy"}),
+    parameters=MappingProxyType({"logs": "data"}),
     word="model",
     steers=frozenset({*STOPS.values(), "_initial_epoch"}),
     kinds=(("learner", keras.Model),),

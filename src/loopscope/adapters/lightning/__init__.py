@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from loopscope import collector
-from loopscope.adapters.lightning.binding import Bound, bind
+from loopscope.adapters.lightning.binding import KEPT, Bound, bind
 from loopscope.adapters.lightning.evaluating import Evaluating
 from loopscope.adapters.lightning.given import RUNS, Given, given
 from loopscope.adapters.lightning.hooks import HOOKS
@@ -28,14 +28,14 @@ from loopscope.adapters.lightning.optimizers import optimizers
 from loopscope.adapters.lightning.packages import Package, imported, of_class
 from loopscope.adapters.lightning.plan import Plan, Planner
 from loopscope.adapters.lightning.resume import Checkpoint, checkpoint, start
-from loopscope.adapters.lightning.running import Running, saving
+from loopscope.adapters.lightning.running import Running
+from loopscope.adapters.lightning.saving import saving
 from loopscope.adapters.lightning.stops import Stops, stops
-from loopscope.adapters.lightning.training import DUE, LAST, Training
+from loopscope.adapters.lightning.training import ASKING, CLEARED, DUE, LAST, Training
 from loopscope.catalog import lightning as catalog
 from loopscope.catalog import described
 from loopscope.errors import BadValue, UnknownChoice
-from loopscope.model import Event, Loop, Need, Node, Scope
-from loopscope.source import place
+from loopscope.model import Event, Loop, Need, Node, Repeat, Scope
 
 __all__ = [
     "RUNS",
@@ -141,10 +141,13 @@ def _described(asked: Given, found: Members) -> Loop:
     nodes = Nodes(asked)
     bound = bind(asked, found.members, HOOKS)
     loaded = checkpoint(asked, found.members)
-    stage = _fit(asked, found.members, bound, nodes, loaded) if asked.run == "fit" else _Stage(Evaluating(asked, nodes).alone())
-    root = Running(asked, nodes, loaded).root(*stage.nodes)
+    fits = asked.run == "fit"
+    stage = _fit(asked, found.members, bound, nodes, loaded) if fits else _Stage(Evaluating(asked, nodes).alone())
+    tuned = any(one.tunes for one in found.members)
+    root = opened(Running(asked, nodes, loaded, tuned).root(*stage.nodes), bound)
     events = dict.fromkeys(_fired(root))
-    fired = Bound({event: bound.found.get(event, ()) for event in events})
+    inner = {name for event in events for one in bound.found.get(event, ()) for node in one.handler.inside for name in _fired(node)}
+    fired = Bound({event: bound.found.get(event, ()) for event in (*events, *sorted(inner - events.keys()))})
     said = (*found.notes, *notes(asked, found.members, fired, set(events)), *stage.notes, *filter(None, [loaded.note]))
     return _loop(asked, root, fired, said)
 
@@ -189,10 +192,8 @@ def _saved(obj: Any, arguments: Mapping[str, object]) -> Loop:
         raise BadValue("this Trainer has no model yet: there is nothing to save.")
     asked = Given(package, obj, "save_checkpoint", model, obj.datamodule, None, {}, None, arguments)
     weights_only = bool(arguments.get("weights_only"))
-    current = () if weights_only else listed(package, obj.callbacks)
-    scope = saving(asked, Nodes(asked))
-    events = dict.fromkeys(_fired(scope))
-    return _loop(asked, scope, bind(asked, current, events), ())
+    scope = saving(asked, Nodes(asked), weights_only=weights_only)
+    return _loop(asked, scope, bind(asked, listed(package, obj.callbacks), _fired(scope)), ())
 
 
 def _loop(asked: Given, root: Scope, bound: Bound, said: tuple[str, ...]) -> Loop:
@@ -202,14 +203,36 @@ def _loop(asked: Given, root: Scope, bound: Bound, said: tuple[str, ...]) -> Loo
         run=asked.run,
         call=_call(asked),
         root=root,
-        binding=bound.binding(),
-        flags={DUE: False, LAST: False},
+        binding=replace(bound.binding(), resets=CLEARED),
+        flags=_flags(bound),
         docs=described(catalog.EVENTS, HOOKS),
         cancels=("StopIteration",),
         notes=tuple(dict.fromkeys(said)),
         versions=versions(),
         home=asked.package.home,
         own_flags=asked.run != "save_checkpoint",
+    )
+
+
+def _flags(bound: Bound) -> dict[str, bool | None]:
+    """Return what is known before the run: of the loop's own flags, and that each callback is still in its list."""
+    kept = {need.flag: True for one in bound.all() for need in one.handler.needs if need.flag.startswith(KEPT)}
+    return {DUE: False, ASKING: False, LAST: False, **kept}
+
+
+def opened(scope: Scope, bound: Bound) -> Scope:
+    """Return a scope in which what handlers fire inside enclosing calls has a place there."""
+    def inside(node: Node) -> Node:
+        return opened(node, bound) if isinstance(node, Scope) else node
+
+    begins = [one.name for one in scope.before if isinstance(one, Event) and one.how == "edge"]
+    fires = [node for name in begins for one in bound.found.get(name, ()) for node in one.handler.inside]
+    more = [Scope("as often as it likes", (node,), repeat=Repeat(0, None, "as often as it likes")) for node in fires]
+    return replace(
+        scope,
+        before=tuple(map(inside, scope.before)),
+        body=(*more, *map(inside, scope.body), *more),
+        exit=tuple(map(inside, scope.exit)),
     )
 
 

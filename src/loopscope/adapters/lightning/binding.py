@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
-from loopscope.adapters.lightning.given import Given
+from loopscope.adapters.lightning.given import Given, Kind
 from loopscope.adapters.lightning.hooks import HOOKS, Hook, Who
 from loopscope.adapters.lightning.members import Member
+from loopscope.adapters.lightning.nodes import Nodes
+from loopscope.adapters.lightning.saving import EVENTS as INNER
+from loopscope.adapters.lightning.saving import STATE, saving
 from loopscope.adapters.lightning.vocabulary import STOP, WAITING, vocabularies
 from loopscope.effects import Effects, Vocabulary
-from loopscope.handlers import Said, said
-from loopscope.model import Binding, Handler, Need
+from loopscope.handlers import said
+from loopscope.model import Binding, Handler, Need, Scope
 
 _MISSING: Any = object()
+
+SAVE = "save_checkpoint"
+
+KEPT = "kept "
+"""Begins the flag that says whether a callback is still in the trainer's list."""
 
 CHANGING = "changes the loop itself while it runs"
 """Begins the note on a handler after which the map may not hold."""
@@ -86,8 +94,9 @@ class Bound:
 
 def bind(given: Given, members: Iterable[Member], events: Iterable[str]) -> Bound:
     """Return who is called at each of `events`."""
-    binder = _Binder(given, tuple(members))
-    return Bound({event: tuple(binder.at(event, HOOKS[event])) for event in events if event in HOOKS})
+    binder = _Binder(given, Nodes(given), tuple(members))
+    found = {event: tuple(binder.at(event, HOOKS[event])) for event in events if event in HOOKS}
+    return _unsteady(binder.members, Bound(found))
 
 
 def identity(given: Given, obj: Any) -> str:
@@ -99,96 +108,130 @@ def identity(given: Given, obj: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose method is called, against which base class it is compared, and how that is said."""
+
+    obj: Any
+    base: type
+    words: Vocabulary
+    id: str
+    origin: str
+    reason: str
+    needs: tuple[Need, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Binder:
     given: Given
+    nodes: Nodes
     members: tuple[Member, ...]
 
     def at(self, event: str, hook: Hook) -> Iterator[Found]:
+        method = hook.method or event
         for who in hook.called:
-            yield from self.of(event, hook.method or event, who, hook)
+            for owner in self.owners(event, who, hook):
+                found = self.found(event, method, owner)
+                if found is not None:
+                    yield found
 
-    def of(self, event: str, method: str, who: Who, hook: Hook) -> Iterator[Found]:
-        classes, words = self.given.package.part(), vocabularies(self.given.package)
+    def owners(self, event: str, who: Who, hook: Hook) -> Iterator[_Owner]:
+        given, words = self.given, vocabularies(self.given.package)
         if who in ("callbacks", "others", "monitors"):
+            needs = (STATE,) if event == "on_save_checkpoint" else ()
             for member in self.members:
                 if who == "callbacks" or member.monitors is (who == "monitors"):
-                    yield from self.callback(event, method, member, who)
-        elif who == "datamodule":
-            owner = self.given.datamodule
-            yield from self.other(event, method, owner, classes.LightningDataModule, words.datamodule, "the data module")
+                    base, reason = given.package.part().Callback, _reason(member, who)
+                    yield _Owner(member.obj, base, words.callback, member.id, member.origin, reason, needs)
         elif who == "strategy":
-            strategy = self.given.package.part("strategies").Strategy
-            yield from self.other(
-                event, method, self.given.trainer.strategy, strategy, words.callback, "the strategy, last"
-            )
+            strategy = given.trainer.strategy
+            base, reason = given.package.part("strategies").Strategy, "the strategy, last"
+            yield _Owner(strategy, base, words.callback, identity(given, strategy), "strategy", reason)
+        elif who == "datamodule":
+            yield from self.data(given.datamodule, "the data module, before the callbacks")
         elif who == "data":
-            yield from self.data(event, method)
+            yield from self.shared(event, hook)
         else:
-            reason = "the module" if hook.called == (who,) else "the module, after the callbacks"
-            if "strategy" in hook.called and who == "step":
-                reason = "the module, through the strategy"
-            elif "monitors" in hook.called:
-                reason = "the module, after the callbacks that monitor nothing"
-            yield from self.other(event, method, self.given.model, classes.LightningModule, words.module, reason)
+            yield self.module(_module_reason(who, hook))
 
-    def data(self, event: str, method: str) -> Iterator[Found]:
-        """Yield the handler of a hook that the data module or the module has."""
-        classes, words = self.given.package.part(), vocabularies(self.given.package)
+    def module(self, reason: str) -> _Owner:
+        given = self.given
+        words = vocabularies(given.package).module
+        base = given.package.part().LightningModule
+        return _Owner(given.model, base, words, identity(given, given.model), "module", reason)
+
+    def data(self, datamodule: Any, reason: str) -> Iterator[_Owner]:
+        given = self.given
+        if datamodule is not None:
+            base, words = given.package.part().LightningDataModule, vocabularies(given.package).datamodule
+            yield _Owner(datamodule, base, words, identity(given, datamodule), "datamodule", reason)
+
+    def shared(self, event: str, hook: Hook) -> Iterator[_Owner]:
+        """Yield who has a hook that the module and the data module share."""
         if event.endswith("_dataloader"):
-            source = self.given.sources.get(event.removesuffix("_dataloader"))  # type: ignore[call-overload]
+            source = self.given.sources.get(cast(Kind, event.removesuffix("_dataloader")))
             owner = source.owner if source is not None else None
         else:
-            owner = self.given.batch_owner(method)
+            owner = self.given.batch_owner(hook.method or event)
         if owner is self.given.model:
-            yield from self.other(event, method, owner, classes.LightningModule, words.module, "the module")
+            yield self.module("the module")
         else:
-            reason = "the data module, in the module's place"
-            yield from self.other(event, method, owner, classes.LightningDataModule, words.datamodule, reason)
+            yield from self.data(owner, "the data module, in the module's place")
 
-    def callback(self, event: str, method: str, member: Member, who: Who) -> Iterator[Found]:
-        package = self.given.package
-        base = package.part().Callback
-        if not package.is_overridden(method, member.obj, base) or not callable(getattr(member.obj, method)):
-            return
-        target = _target(member.obj, method)
-        heard = said(
-            target,
-            type(member.obj),
-            vocabularies(package).callback,
-            waiting=WAITING,
-            passed=_passed(base, method),
-        )
-        reason = _reason(member, who)
-        yield self.found(event, method, member.obj, heard, member.id, reason, member.origin, member.mine)
-
-    def other(
-        self, event: str, method: str, owner: Any, base: type, words: Vocabulary, reason: str
-    ) -> Iterator[Found]:
-        if owner is None or not self.given.package.is_overridden(method, owner, base):
-            return
-        target = _target(owner, method)
-        heard = said(target, type(owner), words, waiting=WAITING, passed=_passed(base, method))
-        origin = {"the s": "strategy", "the d": "datamodule"}.get(reason[:5], "module")
-        yield self.found(event, method, owner, heard, identity(self.given, owner), reason, origin, False)
-
-    def found(  # noqa: PLR0913 - the fields of a handler
-        self, event: str, method: str, owner: Any, heard: Said, id_: str, reason: str, origin: str, mine: bool
-    ) -> Found:
+    def found(self, event: str, method: str, owner: _Owner) -> Found | None:
+        """Return what is called, None where that is only the framework's own method."""
+        obj = owner.obj
+        if not self.given.package.is_overridden(method, obj, owner.base) or not callable(getattr(obj, method)):
+            return None
+        passed = _passed(owner.base, method)
+        heard = said(_target(obj, method), type(obj), owner.words, waiting=WAITING, passed=passed)
+        saves = event not in INNER and (SAVE in heard.nested or isinstance(obj, self.checkpoint))
         handler = Handler(
-            id=id_,
-            callback=type(owner).__name__,
-            label=_label(owner),
+            id=owner.id,
+            callback=type(obj).__name__,
+            label=type(obj).__qualname__,
             event=event,
             method=method,
-            reason=reason,
-            origin=origin,
-            mine=mine,
+            reason=owner.reason,
+            origin=owner.origin,
+            mine=owner.origin == "cbs",
             place=heard.place,
             facts=heard.facts,
+            needs=owner.needs,
             raises=heard.raises,
-            nested=heard.nested,
+            nested=tuple(name for name in heard.nested if name != SAVE),
+            inside=(self.saving(obj),) if saves else (),
         )
-        return Found(handler, heard.effects, owner)
+        return Found(handler, heard.effects, obj)
+
+    @property
+    def checkpoint(self) -> type:
+        return cast(type, self.given.package.part("callbacks").Checkpoint)
+
+    def saving(self, obj: Any) -> Scope:
+        """Return what a checkpoint that this callback saves fires."""
+        weights_only = getattr(obj, "save_weights_only", None) if isinstance(obj, self.checkpoint) else None
+        return saving(self.given, self.nodes, weights_only=weights_only if isinstance(weights_only, bool) else None)
+
+
+def _unsteady(members: tuple[Member, ...], bound: Bound) -> Bound:
+    """Return the handlers with a condition each, where one of them changes the list of callbacks while it is gone through."""
+    if not any("callbacks" in one.changes() for one in bound.all()):
+        return bound
+    gone = tuple((kept(member).flag, None) for member in members)
+    needs = {member.id: (kept(member),) for member in members}
+
+    def changed(one: Found) -> Found:
+        more = gone if "callbacks" in one.changes() else ()
+        handler = one.handler
+        handler = replace(handler, needs=(*handler.needs, *needs.get(handler.id, ())), sets=(*handler.sets, *more))
+        return replace(one, handler=handler)
+
+    return Bound({event: tuple(map(changed, found)) for event, found in bound.found.items()})
+
+
+def kept(member: Member) -> Need:
+    """Return the condition that a callback is still in the list, asked for where a handler changes that."""
+    return Need(f"{KEPT}{member.id}", True, "a handler takes it off trainer.callbacks")
 
 
 def _target(obj: Any, name: str) -> Any:
@@ -209,8 +252,12 @@ def _passed(base: type, method: str) -> tuple[str, ...]:
         return ()
 
 
-def _label(obj: Any) -> str:
-    return str(type(obj).__qualname__)
+def _module_reason(who: Who, hook: Hook) -> str:
+    if who == "step":
+        return "the module, through the strategy"
+    if "monitors" in hook.called:
+        return "the module, after the callbacks that monitor nothing"
+    return "the module, after the callbacks" if "callbacks" in hook.called else "the module"
 
 
 def _reason(member: Member, who: Who) -> str:
@@ -227,8 +274,3 @@ def _reason(member: Member, who: Who) -> str:
 def _ordinal(number: int) -> str:
     ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
-
-
-def kept(member: Member) -> Need:
-    """Return the condition that a callback is still in the list, asked for where a handler changes that."""
-    return Need(f"kept {member.id}", True, "a handler takes it off trainer.callbacks")

@@ -15,6 +15,9 @@ from loopscope.model import Catch, Need, Node, Repeat, Scope
 NAMES = {"val": "validation", "test": "test", "predict": "predict"}
 """Kind of data -> how its hooks are called: `on_validation_start`."""
 
+PASSES = {"val": "validate", "test": "test", "predict": "predict"}
+"""Kind of data -> the name of the scope of one pass over it."""
+
 STOPS = Catch(("StopIteration",))
 """The loop is left when something in it raises StopIteration."""
 
@@ -30,20 +33,20 @@ class Evaluating:
         """Return what `validate`, `test` or `predict` does once it is set up."""
         kind = KINDS[self.given.run]
         asked = self.asked(kind)
-        return (*asked, *self.inner(kind, batches(self.given, kind)))
+        return (*asked, *self.passing(kind, batches(self.given, kind)))
 
     def sanity(self) -> Scope:
         """Return the check that a fit begins with: a few validation batches."""
         nodes, found = self.nodes, batches(self.given, "val", sanity=True)
-        inner = (*self.asked("val"), *self.inner("val", found))
         body: tuple[Node, ...] = (
             nodes.event("on_sanity_check_start"),
-            Scope("validate", inner, method="_EvaluationLoop.run"),
+            *self.asked("val"),
+            *self.passing("val", found),
             nodes.event("on_sanity_check_end"),
         )
         return Scope("sanity check", body, method="Trainer._run_sanity_check")
 
-    def inside(self, clears: bool | None, due: str, needs: tuple[Need, ...]) -> Scope:
+    def inside(self, clears: bool | None, due: str, needs: tuple[Need, ...]) -> tuple[Node, ...]:
         """Return a validation in the middle of a fit; `due` is the flag that says whether its loaders are asked for."""
         nodes, body = self.nodes, list[Node]()
         if clears is not False:
@@ -52,15 +55,17 @@ class Evaluating:
             body.append(nodes.event("on_validation_model_zero_grad", *zeroed))
         if self.given.sources["val"].asks:
             body.append(nodes.event("val_dataloader", Need(due, True, "its loaders are there already")))
-        body += self.inner("val", batches(self.given, "val"))
-        return Scope("validate", tuple(body), needs=needs, method="_EvaluationLoop.run")
+        body += self.passing("val", batches(self.given, "val"))
+        if not needs:
+            return tuple(body)
+        return (Scope("maybe", tuple(body), needs=needs, method="_TrainingEpochLoop.on_advance_end"),)
 
     def asked(self, kind: Kind) -> tuple[Node, ...]:
         source = self.given.sources[kind]
         limit = getattr(self.given.trainer, f"limit_{kind}_batches")
         return (self.nodes.event(source.hook),) if source.asks and limit != 0 else ()
 
-    def inner(self, kind: Kind, found: Batches) -> tuple[Node, ...]:
+    def passing(self, kind: Kind, found: Batches) -> tuple[Node, ...]:
         """Return one pass: its hooks, and its batches, loader after loader."""
         nodes, name = self.nodes, NAMES[kind]
         loop = "_PredictionLoop" if kind == "predict" else "_EvaluationLoop"
@@ -79,14 +84,20 @@ class Evaluating:
             for index, count in enumerate(found.of)
             if count != 0
         )
-        body: list[Node] = [setup, nodes.event(f"on_{name}_model_eval")]
-        body += [nodes.event(f"on_{name}_start"), nodes.event(f"on_{name}_epoch_start")]
-        body.append(Scope("batches", (*several, *self.dry(kind, found)), catches=(STOPS,), method=f"{loop}.run"))
-        body += [nodes.event(f"on_{name}_epoch_end"), nodes.event(f"on_{name}_end")]
+        ends = [nodes.event(f"on_{name}_epoch_end"), nodes.event(f"on_{name}_end")]
         if kind != "predict" and self.given.overrides(f"on_{name}_model_train"):
-            body.append(nodes.event(f"on_{name}_model_train"))
-        needs = (Need("some data", True, "there is no batch"),) if found.total is None else ()
-        return tuple(body) if not needs else (Scope("pass", tuple(body), needs=needs, method=f"{loop}.run"),)
+            ends.append(nodes.event(f"on_{name}_model_train"))
+        begins = (f"on_{name}_model_eval", f"on_{name}_start", f"on_{name}_epoch_start")
+        whole = Scope(
+            PASSES[kind],
+            (*several, *self.dry(kind, found)),
+            before=tuple(map(nodes.event, begins)),
+            catches=(STOPS,),
+            exit=tuple(ends),
+            needs=(Need("some data", True, "there is no batch"),) if found.total is None else (),
+            method=f"{loop}.run",
+        )
+        return setup, whole
 
     def dry(self, kind: Kind, found: Batches) -> Iterator[Node]:
         """Yield the attempt to draw that finds a loader at its end, where it may end sooner than it was asked for."""

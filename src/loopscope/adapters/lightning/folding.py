@@ -82,3 +82,25 @@ def _append(found: list[Part[T]], part: Part[T]) -> None:
         found[-1] = Part(last.item, last.most + part.most)
     else:
         found.append(part)
+
+
+def spans(values: Sequence[bool], endless: bool = False) -> tuple[tuple[int, int | None, int], ...]:
+    """Return where a series is true as (first, last, step), counted from 1: `spans([0, 1, 0, 1])` -> `((2, 4, 2),)`.
+
+    `endless`: it goes on in the same way.
+    """
+    true = [number for number, value in enumerate(values, 1) if value]
+    found: list[tuple[int, int | None, int]] = []
+    at = 0
+    while at < len(true):
+        step = true[at + 1] - true[at] if at + 1 < len(true) else 1
+        end = at
+        while end + 1 < len(true) and true[end + 1] - true[end] == step:
+            end += 1
+        found.append((true[at], true[end], step if end > at else 1))
+        at = end + 1
+    if endless and found:
+        first, last, step = found[-1]
+        goes_on = last is not None and last + step > len(values)
+        found[-1] = (first, None if goes_on else last, step)
+    return tuple(found)

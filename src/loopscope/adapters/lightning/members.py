@@ -21,6 +21,7 @@ class Member:
     origin: str = "trainer"
     moved: str = ""
     monitors: bool = False
+    tunes: bool = False
 
     @property
     def id(self) -> str:
@@ -143,7 +144,7 @@ def _member(package: Package, one: Any, number: int, origin: str) -> Member:
     moved = "tuners are moved to the front" if isinstance(one, tuners) else ""
     if isinstance(one, checkpoint):
         moved = "Checkpoints are moved to the end"
-    return Member(one, number, origin, moved, isinstance(one, (checkpoint, stopping)))
+    return Member(one, number, origin, moved, isinstance(one, (checkpoint, stopping)), isinstance(one, tuners))
 
 
 def _same_state_key(found: tuple[Member, ...]) -> list[str]:

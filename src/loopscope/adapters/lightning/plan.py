@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from loopscope.adapters.lightning.folding import Part, folded, joined, times
 from loopscope.adapters.lightning.given import Given
@@ -19,21 +20,29 @@ from loopscope.adapters.lightning.stops import Stops
 UNLIMITED = -1
 """What `max_epochs` and `max_steps` are where there is no limit."""
 
+EVERY = "val_check_interval"
+"""The label of batches of which at least one comes before a validation."""
+
 MOST_EPOCHS = 20_000
 """Of so many epochs each one is looked at; more are taken for as many as come."""
 
 
+Kind = Literal["plain", "adds", "steps", "open"]
+"""A batch with an optimizer step of its own; one whose gradients add up for a later step; one that has the step of
+several batches; one of which only the run knows that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A training batch: whether it zeroes the gradients, and whether the optimizer steps; None where that is open."""
+    """A training batch; `last`: of those that come in a row the last one is the last one of the epoch."""
 
-    clears: bool | None = True
-    steps: bool | None = True
+    kind: Kind = "plain"
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """A validation inside the epoch; `clears`: the gradients are zeroed before.
+    """A validation among the batches; `clears`: the gradients are zeroed before, None: only the run knows.
 
     `sure` is False where only the run knows whether it comes: because of the time, or because something stops the fit.
     """
@@ -57,30 +66,36 @@ Parts = tuple[Part[Piece], ...]
 class Epoch:
     """One epoch: `parts` in order; `loose` says that it may be left after any batch, because something may stop it.
 
-    `full` says that its last batch is the last one of the data; `asks` and `asks_val` that the loaders are asked for
-    again; `ahead` that a batch is drawn before the first one; `ticks` is its number where a scheduler may count epochs;
+    `full` says that its last batch is the last one of the data; `ahead` that a batch is drawn before the first one;
     `resumed` that it begins where a checkpoint was saved in its middle.
     """
 
     parts: Parts
     loose: bool = False
     full: bool = True
-    asks: bool = False
-    asks_val: bool = False
     ahead: bool = False
-    ticks: int = 0
     resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What an epoch does that others do not: it validates, asks for the training loaders, or for those to validate."""
+
+    checks: bool = False
+    train: bool = False
+    val: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A whole fit: `skipped` says why there is no training, `least` how many epochs there are at least.
 
-    `label` says what ends it where the number of epochs is open; `asks_val` that the validation loaders are asked for
-    before the first epoch.
+    `due` has an entry for each of the epochs that are planned. `label` says what ends them where their number is open;
+    `asks_val` that the validation loaders are asked for before the first epoch.
     """
 
     epochs: tuple[Part[Epoch], ...] = ()
+    due: tuple[Due, ...] = ()
     least: int = 0
     skipped: str = ""
     label: str = ""
@@ -175,13 +190,14 @@ class Planner:
         asks_val = self.checks(state.epoch) and not state.val_there
         if asks_val:
             state.val_there, state.val_asked = True, state.epoch
-        epochs = list(self.epochs(state, last))
+        planned = list(self.epochs(state, last))
+        epochs, due = [epoch for epoch, _ in planned], tuple(one for _, one in planned)
         label = ""
         if len(epochs) > MOST_EPOCHS or (last == UNLIMITED and not self.limited):
             label = "n"
         if self.open_ended or not start.known:
             label = "max_steps" if self.max_steps != UNLIMITED else "max_epochs"
-        return Plan(folded(epochs), self.least(len(epochs)), "", label, sanity, asks_val)
+        return Plan(folded(epochs), due, self.least(len(epochs)), "", label, sanity, asks_val)
 
     def least(self, most: int) -> int:
         """Return after how many epochs the training may be stopped at the earliest."""
@@ -191,13 +207,14 @@ class Planner:
         wanted = loop.min_epochs if loop.min_epochs is not None else int(loop.min_steps is not None)
         return min(most, max(0 if self.stops.before else 1, wanted - self.start.epochs))
 
-    def epochs(self, state: _State, last: int) -> Iterator[Epoch]:
-        """Yield the epochs, one by one; of endless ones the period after which they come again."""
+    def epochs(self, state: _State, last: int) -> Iterator[tuple[Epoch, Due]]:
+        """Yield the epochs, one by one; of endless ones enough for what is due to come again."""
         if self.start.inside:
             yield self.resumed(state)
         if last == UNLIMITED and not self.limited:
             trainer = self.given.trainer
-            last = state.epoch + math.lcm(trainer.check_val_every_n_epoch or 1, trainer.reload_dataloaders_every_n_epochs or 1)
+            every, reload = trainer.check_val_every_n_epoch or 1, trainer.reload_dataloaders_every_n_epochs or 1
+            last = state.epoch + 3 * math.lcm(every, reload)
         for _ in range(MOST_EPOCHS + 1):
             if 0 <= last <= state.epoch or (self.limited and state.steps >= self.max_steps):
                 return
@@ -205,43 +222,46 @@ class Planner:
 
     # -- one epoch ---------------------------------------------------------------------------------------
 
-    def epoch(self, state: _State) -> Epoch:
+    def epoch(self, state: _State) -> tuple[Epoch, Due]:
         number, factor = state.epoch, self.factor(state.epoch)
-        reload = self.given.trainer.reload_dataloaders_every_n_epochs
+        due, loose, full = self.due(state), self.is_loose(number), True
         train = batches(self.given, "train")
-        asks = bool(reload and number - state.asked >= reload)
-        asks_val = self.checks(number) and (
-            not state.val_there or bool(reload and number - state.val_asked >= reload)
-        )
-        state.asked = number if asks else state.asked
-        state.val_asked = number if asks_val else state.val_asked
-        state.val_there = state.val_there or asks_val
-        loose, full = self.is_loose(number), True
         if self.known and factor is not None and train.total is not None:
             done = train.total
             if self.limited:
                 done = min(done, (self.max_steps - state.steps) * factor)
             full = done == train.total
             parts = self.parts(number, done, factor, state.batches, full)
+            parts = _marked(parts) if full and self.counts else parts
             state.steps += math.ceil(done / factor) if full else done // factor
             state.batches += done
         else:
-            parts = self.open_parts(number, factor, train.why, train.total)
+            parts = self.open_parts(factor, train.why, train.total)
         state.epoch += 1
-        return Epoch(
-            parts, loose, full, asks, asks_val, train.sized is False and number > 0, number if self.counts else 0
-        )
+        return Epoch(parts, loose, full, train.sized is False and number > 0), due
+
+    def due(self, state: _State) -> Due:
+        """Return what is due in the next epoch."""
+        number, reload = state.epoch, self.given.trainer.reload_dataloaders_every_n_epochs
+        checks = self.checks(number)
+        train = bool(reload and number - state.asked >= reload)
+        val = checks and (not state.val_there or bool(reload and number - state.val_asked >= reload))
+        state.asked = number if train else state.asked
+        state.val_asked = number if val else state.val_asked
+        state.val_there = state.val_there or val
+        return Due(checks, train, val)
 
     def is_loose(self, number: int) -> bool:
         """Return whether something may stop the training in the middle of an epoch."""
         return self.stops.inside and number >= (self.given.trainer.fit_loop.min_epochs or 0)
 
-    def resumed(self, state: _State) -> Epoch:
+    def resumed(self, state: _State) -> tuple[Epoch, Due]:
         """Return the epoch in which a checkpoint was saved: where it goes on there is only known while it runs."""
-        check: Parts = (Part(Validation(None, sure=False)),) if self.checks(state.epoch) else ()
-        rest: Part[Piece] = Part(Batch(None, None), None, "the rest")
+        check: Parts = (Part(Validation(None, sure=False)),) if self.validates else ()
+        rest: Part[Piece] = Part(Batch("open"), None, "the rest")
+        due = self.due(state)
         state.epoch += 1
-        return Epoch((*check, rest, *check), resumed=True, asks_val=bool(check))
+        return Epoch((*check, rest, *check), resumed=True), replace(due, val=True)
 
     def interval(self, total: int | None) -> int | None:
         """Return after how many batches it validates; 0: after the last one, None: only the run knows."""
@@ -256,36 +276,54 @@ class Planner:
         return None if total is None else max(1, int(total * interval))
 
     def parts(self, number: int, done: int, factor: int, before: int, full: bool) -> Parts:
-        """Return the `done` batches of an epoch, `before` having run before it, with the validations among them."""
+        """Return the `done` batches of an epoch, `before` having run before it, with the validations among them.
+
+        They are those of an epoch that validates; that others do not is said by `Due`.
+        """
         total = batches(self.given, "train").total
-        interval = self.interval(total) if self.checks(number) else 0
+        interval = self.interval(total) if self.validates else 0
         before = before if self.given.trainer.check_val_every_n_epoch is None else 0
-        script = _Script(factor, interval, before, self.given.trainer.strategy.handles_gradient_accumulation)
+        handles = bool(self.given.trainer.strategy.handles_gradient_accumulation)
+        script = _Script(factor, interval, before, handles)
         period = math.lcm(factor, interval or 1)
         whole = (done - 1) // period
         first = script.parts(0, period, False) if whole else ()
         found = joined(times(first, whole), script.parts(whole * period, done, full))
-        if not self.checks(number):
+        if not self.validates:
             return found
         if interval == 0 and full:
             return (*found, Part(Validation()))
         ends = isinstance(found[-1].item, Validation)
         return (*found, Part(Validation(None, sure=False))) if self.is_loose(number) and not ends else found
 
-    def open_parts(self, number: int, factor: int | None, why: str, most: int | None) -> Parts:
+    def open_parts(self, factor: int | None, why: str, most: int | None) -> Parts:
         """Return the parts of an epoch whose number of batches only the run knows."""
         one = factor == 1 or not self.given.automatic
-        handles = self.given.trainer.strategy.handles_gradient_accumulation
-        batch = Batch() if one else Batch(None, True if handles else None)
+        batch = Batch("plain" if one else "open")
         interval, label = self.interval(None), why or "max_steps"
         all_of_them: Part[Piece] = Part(batch, most, label)
-        if not self.checks(number):
+        if not self.validates:
             return (all_of_them,)
         if interval == 0:
             sure = not self.open_ended and most is None
             return all_of_them, Part(Validation(True if one else None, sure))
-        group: Parts = (Part(batch, interval, "val_check_interval"), Part(Validation(None, sure=False)))
+        group: Parts = (Part(batch, interval, EVERY), Part(Validation(None, sure=False)))
         return (Part(group, None, label),)
+
+
+def _marked(parts: Parts) -> Parts:
+    """Return parts in which the last batch is marked as such; a group that it is in is taken apart for that."""
+    *before, last = parts
+    if isinstance(last.item, Validation):
+        return (*_marked(tuple(before)), last)
+    if isinstance(last.item, Batch):
+        return (*before, replace(last, item=replace(last.item, last=True)))
+    if last.most is not None and last.most > 1:
+        return _marked((*before, replace(last, most=last.most - 1), replace(last, most=1)))
+    if isinstance(last.item, Window):
+        marked = _marked(last.item.parts)
+        return (*before, replace(last, item=replace(last.item, parts=marked)))  # type: ignore[arg-type]
+    return (*before, *_marked(last.item))
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +344,11 @@ class _Script:
         window: list[Batch | Validation] = []
         for number in range(begin + 1, end + 1):
             steps = number % self.factor == 0 or (full and number == end)
-            batch = Batch((number - 1) % self.factor == 0, steps or self.handles)
             check = self.validation(number, steps)
-            if self.factor == 1 or self.handles:
-                pieces += [batch, *check]
+            if self.factor == 1:
+                pieces += [Batch(), *check]
                 continue
+            batch = Batch("steps" if steps or self.handles else "adds")
             window += [batch] if steps else [batch, *check]
             if steps:
                 pieces += [Window(tuple(folded(window))), *check]

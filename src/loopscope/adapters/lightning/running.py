@@ -16,24 +16,25 @@ TRAINER = "trainer.trainer"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Builds what all runs of a trainer have in common: `Running(given, nodes, checkpoint).root(*stage)`."""
+    """Builds what all runs of a trainer have in common: `Running(given, nodes, checkpoint).root(*stage)`.
+
+    `tuned`: a callback may end the run on purpose once it has found what it looked for.
+    """
 
     given: Given
     nodes: Nodes
     checkpoint: Checkpoint
+    tuned: bool = False
 
     def root(self, *stage: Node) -> Scope:
         """Return the scope of the run; `stage` is what it does between set-up and clean-up."""
         nodes = self.nodes
         raised = nodes.event("on_exception")
+        tuned = (Catch(("_TunerExitException",), (nodes.event("teardown"),)),) if self.tuned else ()
         return Scope(
             self.given.run,
             (*self.begins(), *stage, *self.ends()),
-            catches=(
-                Catch(("_TunerExitException",), (nodes.event("teardown"),)),
-                Catch(("KeyboardInterrupt",), (raised,), "raise"),
-                Catch(("*",), (raised,), "raise"),
-            ),
+            catches=(*tuned, Catch(("*",), (raised,), "raise")),
             place=nodes.place("on_fit_start") if self.given.run == "fit" else nodes.place("setup"),
             method=f"Trainer.{self.given.run}",
         )
@@ -95,12 +96,3 @@ class Running:
         yield nodes.event("teardown")
         yield nodes.step("write the results", "trainer.call", "_call_teardown_hook", "describe")
 
-
-def saving(given: Given, nodes: Nodes, *, weights_only: bool | None) -> Scope:
-    """Return what `Trainer.save_checkpoint` does; `weights_only` leaves out the callbacks, None: only the run knows."""
-    body: list[Node] = []
-    if given.datamodule is not None:
-        body.append(nodes.event("state_dict"))
-    body.append(nodes.event("on_save_checkpoint"))
-    body.append(nodes.step("write the file", TRAINER, "Trainer.save_checkpoint", "save_checkpoint"))
-    return nodes.around("save_checkpoint", *body)

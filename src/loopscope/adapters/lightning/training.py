@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from loopscope.adapters.lightning.evaluating import Evaluating
-from loopscope.adapters.lightning.folding import Part
+from loopscope.adapters.lightning.folding import Part, spans
 from loopscope.adapters.lightning.given import Given
 from loopscope.adapters.lightning.hooks import EPOCH_LOOP, PRECISION
 from loopscope.adapters.lightning.nodes import Nodes
 from loopscope.adapters.lightning.optimizers import Optimizers, gives_loss, may_skip
-from loopscope.adapters.lightning.plan import Batch, Epoch, Piece, Plan, Validation, Window
+from loopscope.adapters.lightning.plan import EVERY, Batch, Due, Epoch, Piece, Plan, Validation, Window
 from loopscope.adapters.lightning.sites import Site
-from loopscope.model import ONCE, Catch, Event, Need, Node, Repeat, Scope, Step
+from loopscope.model import Catch, Need, Node, Repeat, Scope, Step, Turns, over
 
 LOSS = "a loss"
 SKIPPED = "the rest of the epoch is left out"
 LAST = "the last batch of the epoch"
 DUE = "the validation loaders are due"
 STEPPING = "the optimizer steps"
+ADDING = "the gradients add up for a later step"
 CLEARING = "the gradients are zeroed"
+CHECKING = "the epoch validates"
+ASKING = "the training loaders are due"
+
+CLEARED = {over("optimizer_zero_grad"): ((CLEARING, False),)}
+"""What is so once the gradients of an optimizer step are zeroed: the batches that follow add to them."""
 
 STOPS = Catch(("StopIteration",))
 """Lightning's loops are left when something in them raises StopIteration."""
@@ -34,6 +41,7 @@ class Training:
     nodes: Nodes
     optimizers: Optimizers
     evaluating: Evaluating
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     # -- epochs ------------------------------------------------------------------------------------------
 
@@ -58,70 +66,88 @@ class Training:
         )
 
     def epochs(self, plan: Plan) -> Iterator[Node]:
-        least = plan.least
+        least, at = plan.least, 0
+        varies = len({due.checks for due in plan.due}) > 1
         for part in plan.epochs:
-            yield self.epoch_part(part, least, plan.label)
-            least = max(0, least - _count(part))
+            count = _count(part)
+            yield self.epoch_part(part, least, plan, plan.due[at : at + count], varies)
+            least, at = max(0, least - count), at + count
 
-    def epoch_part(self, part: Part[Epoch], least: int, label: str) -> Scope:
-        most = None if label else part.most
+    def epoch_part(self, part: Part[Epoch], least: int, plan: Plan, due: tuple[Due, ...], varies: bool) -> Scope:
+        most = None if plan.label else part.most
         if isinstance(part.item, Epoch):
-            repeat = Repeat(0 if label else min(least, part.most or 0), most, label)
-            return self.epoch(part.item, repeat)
+            repeat = Repeat(0 if plan.label else min(least, part.most or 0), most, plan.label)
+            return self.epoch(part.item, repeat, self.turns(due, bool(plan.label)), varies)
         inner = _count(Part(part.item, 1))
-        repeat = Repeat(0 if label else min(-(-least // inner), part.most or 0), most, label)
-        body = tuple(self.epoch_part(one, min(least, _count(one)), "") for one in part.item)
+        repeat = Repeat(0 if plan.label else min(-(-least // inner), part.most or 0), most, plan.label)
+        once = replace(plan, label="")
+        body = tuple(self.epoch_part(one, _count(one) if least else 0, once, due[:1], varies) for one in part.item)
         return Scope("epochs", body, repeat=repeat, method="_FitLoop.run")
 
-    def epoch(self, epoch: Epoch, repeat: Repeat) -> Scope:
-        nodes, training = self.nodes, [*self.pieces(epoch)]
+    def turns(self, due: tuple[Due, ...], endless: bool) -> tuple[Turns, ...]:
+        """Return what is so in some epochs only."""
+        flags = {
+            CHECKING: [one.checks for one in due],
+            ASKING: [one.train for one in due],
+            DUE: [one.val for one in due],
+        }
+        return tuple(Turns(flag, spans(values, endless)) for flag, values in flags.items() if any(values))
+
+    def epoch(self, epoch: Epoch, repeat: Repeat, turns: tuple[Turns, ...], varies: bool) -> Scope:
+        nodes, training = self.nodes, [*self.pieces(epoch, varies)]
         begins = (Need("begun", True, "the checkpoint was saved after it"),) if epoch.resumed else ()
         if epoch.ahead:
             training.insert(0, self.draw())
-        asked = (nodes.event("train_dataloader"),) if epoch.asks and self.given.sources["train"].asks else ()
-        sets: list[tuple[str, bool | None]] = [(LAST, None if not epoch.full or epoch.resumed else False)]
-        sets += [(DUE, epoch.asks_val)] if self.given.sources["val"].asks else []
-        ends = [nodes.event("on_train_epoch_end"), *self.schedulers("epoch", True, epoch)]
+        asks = self.given.sources["train"].asks and any(turn.flag == ASKING for turn in turns)
+        asked = (nodes.event("train_dataloader", Need(ASKING, True, "they are there already")),) if asks else ()
         return Scope(
             "epoch",
             (
                 *asked,
                 nodes.event("on_train_epoch_start", *begins),
                 nodes.around("run_training_epoch", *training, catches=(STOPS,)),
-                *ends,
+                nodes.event("on_train_epoch_end"),
+                *self.schedulers("epoch", True),
             ),
             repeat=repeat,
-            sets=tuple(sets),
+            sets=((LAST, False if epoch.full and not epoch.resumed and _sized(epoch) else None),),
+            turns=turns,
             method="_FitLoop.advance",
             note="goes on where the checkpoint was saved" if epoch.resumed else "",
         )
 
     # -- the pieces of an epoch --------------------------------------------------------------------------
 
-    def pieces(self, epoch: Epoch) -> Iterator[Node]:
-        for number, part in enumerate(epoch.parts):
-            yield self.piece(part, epoch, number == 0, epoch.full and number == len(epoch.parts) - 1)
+    def pieces(self, epoch: Epoch, varies: bool) -> Iterator[Node]:
+        for part in epoch.parts:
+            yield from self.piece(part, epoch, varies)
 
-    def piece(self, part: Part[Piece], epoch: Epoch, first: bool = False, last: bool = False) -> Node:
-        label = part.label
-        least = part.most or 0
-        if epoch.loose or label or self.skips:
-            least = 1 if part.label == "val_check_interval" else 0
-        repeat = Repeat(least, part.most, label)
-        item = part.item
+    def piece(self, part: Part[Piece], epoch: Epoch, varies: bool) -> Iterator[Node]:
+        item, least = part.item, part.most or 0
+        if epoch.loose or part.label or self.skips:
+            least = 1 if part.label == EVERY else 0
+        repeat = Repeat(least, part.most, part.label)
         if isinstance(item, Batch):
-            return self.batch(item, epoch, repeat)
-        if isinstance(item, Validation):
-            return self.validation(item, epoch)
-        parts = item.parts if isinstance(item, Window) else item
-        name = "step" if isinstance(item, Window) else "batches"
-        return Scope(name, tuple(self.piece(one, epoch) for one in parts), repeat=repeat, method="_TrainingEpochLoop.run")
+            yield self.batch(item, repeat)
+        elif isinstance(item, Validation):
+            yield from self.validation(item, varies)
+        elif isinstance(item, Window):
+            yield self.window(item, epoch, varies, repeat)
+        else:
+            body = tuple(node for one in item for node in self.piece(one, epoch, varies))
+            yield Scope("batches", body, repeat=repeat, method="_TrainingEpochLoop.run")
 
-    def validation(self, item: Validation, epoch: Epoch) -> Scope:
-        needs: tuple[Need, ...] = ()
+    def window(self, item: Window, epoch: Epoch, varies: bool, repeat: Repeat) -> Scope:
+        """Return the batches of one optimizer step, of which the first zeroes the gradients and the last one steps."""
+        body = tuple(node for one in item.parts for node in self.piece(one, epoch, varies))
+        return Scope("step", body, repeat=repeat, sets=((CLEARING, True),), method="_TrainingEpochLoop.run")
+
+    def validation(self, item: Validation, varies: bool) -> tuple[Node, ...]:
+        needs = [Need(CHECKING, True, "check_val_every_n_epoch: not in this epoch")] if varies else []
         if not item.sure or self.skips:
-            needs = (Need("validated", True, "only the run decides whether it validates here"),)
-        return self.evaluating.inside(item.clears, DUE, needs)
+            flag = f"validated {next(self.numbers)}"  # each is decided by itself
+            needs.append(Need(flag, True, "only the run decides whether it validates here"))
+        return self.evaluating.inside(item.clears, DUE, tuple(needs))
 
     @property
     def skips(self) -> bool:
@@ -135,35 +161,36 @@ class Training:
 
     # -- one batch ---------------------------------------------------------------------------------------
 
-    def batch(self, item: Batch, epoch: Epoch, repeat: Repeat) -> Scope:
+    def batch(self, item: Batch, repeat: Repeat) -> Scope:
         nodes = self.nodes
         skipped = (Need(SKIPPED, False, "on_train_batch_start gave back -1"),) if self.skips else ()
-        drawn = self.given.draws_itself("train")
-        body: list[Node] = [] if drawn else [self.draw(), *self.evaluating.transfer(Site(EPOCH_LOOP, "_TrainingEpochLoop.advance"))]
+        body: list[Node] = []
+        if not self.given.draws_itself("train"):
+            moved = self.evaluating.transfer(Site(EPOCH_LOOP, "_TrainingEpochLoop.advance"))
+            body += [self.draw(), *moved]
         body.append(nodes.event("on_train_batch_start"))
         inner = self.automatic(item) if self.given.automatic else (self.manual(),)
         catches = () if self.given.automatic else (STOPS,)
         body.append(nodes.around("run_training_batch", *inner, catches=catches, needs=skipped))
-        body += self.schedulers("step", False, epoch, item)
-        body += self.schedulers("epoch", False, epoch, item)
+        body += [*self.schedulers("step", False, item), *self.schedulers("epoch", False, item)]
         body.append(nodes.event("on_train_batch_end", *skipped))
-        body += self.schedulers("step", True, epoch, item)
+        body += self.schedulers("step", True, item)
         return Scope(
             "batch",
             tuple(body),
             repeat=repeat,
-            last_sets=((LAST, True),),
+            last_sets=((LAST, True),) if item.last else (),
             method="_TrainingEpochLoop.advance",
-            note="" if item.steps is not False else "its gradients add up for a later optimizer step",
+            note="its gradients add up for a later optimizer step" if item.kind == "adds" else "",
         )
 
     def automatic(self, item: Batch) -> tuple[Node, ...]:
-        if item.steps is None:
-            return (
-                self.optimizer_step(item, (Need(STEPPING, True, "the gradients only add up in this batch"),)),
-                *self.closure(item, (Need(STEPPING, False, "the optimizer steps in this batch"),)),
-            )
-        return (self.optimizer_step(item, ()),) if item.steps else self.closure(item, ())
+        if item.kind != "open":
+            return self.closure(item) if item.kind == "adds" else (self.optimizer_step(item, ()),)
+        return (
+            self.optimizer_step(item, (Need(STEPPING, True, ADDING),)),
+            Scope("accumulate", self.closure(item), needs=(Need(STEPPING, False, "the optimizer steps"),)),
+        )
 
     def optimizer_step(self, item: Batch, needs: tuple[Need, ...]) -> Scope:
         """Return the hook that encloses all that the optimizer's step leads to."""
@@ -174,7 +201,7 @@ class Training:
             nodes.around("configure_gradient_clipping", *self.clipping(), needs=self.if_free(free)),
         )
         step = nodes.step("optimizer step", PRECISION, "Precision.optimizer_step", "step", *self.if_free(free))
-        inner: tuple[Node, ...] = (*self.closure(item, ()), *after)
+        inner: tuple[Node, ...] = (*self.closure(item), *after)
         if free or not self.optimizers.once:
             label = "optimizer_step decides" if free else "as often as the optimizer asks for it"
             inner = (Scope("closure", inner, repeat=Repeat(0 if free else 1, None, label), method="Closure.closure"),)
@@ -187,21 +214,22 @@ class Training:
     def clipping(self) -> tuple[Step, ...]:
         if not self.given.trainer.gradient_clip_val:
             return ()
-        return (self.nodes.step("clip the gradients", "core.module", "LightningModule.configure_gradient_clipping", "clip_gradients"),)
+        function = "LightningModule.configure_gradient_clipping"
+        return (self.nodes.step("clip the gradients", "core.module", function, "clip_gradients"),)
 
-    def closure(self, item: Batch, needs: tuple[Need, ...]) -> tuple[Node, ...]:
+    def closure(self, item: Batch) -> tuple[Node, ...]:
         """Return what computes the gradients of one batch."""
         nodes = self.nodes
-        body: list[Node] = [self.training_step()]
-        if item.clears is not False:
-            clears = (Need(CLEARING, True, "only the first batch of an optimizer step zeroes them"),) if item.clears is None else ()
-            zero = nodes.step("zero_grad", "core.module", "LightningModule.optimizer_zero_grad", "zero_grad")
-            body.append(nodes.event("on_before_zero_grad", *clears))
-            body.append(nodes.around("optimizer_zero_grad", zero, needs=clears))
-        body.append(self.backward())
-        if not needs:
-            return tuple(body)
-        return (Scope("closure", tuple(body), needs=needs, method="Closure.closure"),)
+        flag = f"{CLEARING} here" if item.kind == "open" else CLEARING
+        why = "the first batch of an optimizer step has zeroed them"
+        clears = () if item.kind == "plain" else (Need(flag, True, why),)
+        zero = nodes.step("zero_grad", "core.module", "LightningModule.optimizer_zero_grad", "zero_grad")
+        return (
+            self.training_step(),
+            nodes.event("on_before_zero_grad", *clears),
+            nodes.around("optimizer_zero_grad", zero, needs=clears),
+            self.backward(),
+        )
 
     def training_step(self) -> Scope:
         inner: list[Node] = []
@@ -252,44 +280,34 @@ class Training:
 
     # -- schedulers --------------------------------------------------------------------------------------
 
-    def schedulers(self, interval: str, plateau: bool, epoch: Epoch, item: Batch | None = None) -> list[Node]:
+    def schedulers(self, interval: str, plateau: bool, item: Batch | None = None) -> list[Node]:
         """Return the schedulers that Lightning steps at one of its four moments for that."""
         found = self.optimizers.steps(interval, plateau)
-        if not self.given.automatic or found == () or (interval == "step" and item is not None and item.steps is False):
+        if not self.given.automatic or found == () or (interval == "step" and item is not None and item.kind == "adds"):
             return []
         needs: list[Need] = []
-        if interval == "step" and item is not None and item.steps is None:
-            needs.append(Need(STEPPING, True, "the gradients only add up in this batch"))
+        if interval == "step" and item is not None and item.kind == "open":
+            needs.append(Need(STEPPING, True, ADDING))
         if interval == "epoch" and item is not None:
             needs.append(Need(LAST, True, "only after the last batch of the epoch"))
-        if found is None or any(self.uneven(one, epoch) for one in found) or self.skips or plateau:
-            label = "as configure_optimizers says"
-            return [Scope("schedulers", (self.schedule(),), needs=tuple(needs), repeat=Repeat(0, None, label))]
-        due = [one for one in found if one.interval == "step" or (epoch.ticks + 1) % one.frequency == 0]
-        return [Scope("schedulers", (self.schedule(),), needs=tuple(needs), repeat=_exactly(len(due)))] if due else []
-
-    def uneven(self, one: object, epoch: Epoch) -> bool:
-        """Return whether a scheduler steps after some batches only, counted from the epoch's first."""
-        return getattr(one, "interval", "") == "step" and getattr(one, "frequency", 1) != 1
+        label = "as configure_optimizers says"
+        certain = found is not None and all(one.frequency == 1 for one in found) and not self.skips and not plateau
+        repeat = Repeat(len(found or ()), len(found or ())) if certain else Repeat(0, None, label)
+        if repeat.most == 1:
+            return [replace(self.schedule(), needs=tuple(needs))]
+        return [Scope("schedulers", (self.schedule(),), needs=tuple(needs), repeat=repeat)]
 
     def schedule(self) -> Scope:
         call = self.nodes.step("scheduler step", "core.module", "LightningModule.lr_scheduler_step", "step")
         return self.nodes.around("lr_scheduler_step", call)
 
 
-def _exactly(count: int) -> Repeat:
-    return ONCE if count == 1 else Repeat(count, count)
+def _sized(epoch: Epoch) -> bool:
+    """Return whether it is known which batch is the last one."""
+    return not any(part.label for part in epoch.parts)
 
 
 def _count(part: Part[Epoch]) -> int:
     """Return how many epochs a part has."""
     inner = 1 if isinstance(part.item, Epoch) else sum(_count(one) for one in part.item)
     return inner * (part.most or 0)
-
-
-def _events(node: Node) -> Iterator[str]:
-    if isinstance(node, Event):
-        yield node.name
-    elif isinstance(node, Scope):
-        for child in node.nodes():
-            yield from _events(child)

@@ -9,7 +9,7 @@ from operator import or_
 
 from loopscope.adapters.transformers.control import ANYTHING, NOTHING, Steering, steering
 from loopscope.adapters.transformers.members import Found, Member, is_flow
-from loopscope.adapters.transformers.opening import EVALUATION, Open, flag
+from loopscope.adapters.transformers.opening import BEFORE, EVALUATION, Open, flag
 from loopscope.adapters.transformers.vocabulary import (
     EVALUATE,
     EVENT_NAMES,
@@ -63,9 +63,9 @@ def _read(member: Member, event: str, found: Found) -> Read:
 
 
 def _changes(does: Steering) -> Iterator[str]:
-    for name in MEANS:
+    for name, meaning in MEANS.items():
         if does.may(name, True):
-            yield f"may set {flag(name)}, which {MEANS[name]}"
+            yield f"may set {flag(name)}, which {meaning}"
         elif does.may(name, False):
             yield f"may set {flag(name)} to False"
     if does.numbers:
@@ -74,7 +74,7 @@ def _changes(does: Steering) -> Iterator[str]:
         yield "may change the list of callbacks while it is gone through"
 
 
-def opened(handlers: Iterable[Read], free: Steering, sums_up: bool) -> Open:
+def opened(handlers: Iterable[Read], free: Steering, *, sums_up: bool, starts_with_evaluation: bool) -> Open:
     """Return what the handlers may do to the loop, those included that run a loop inside themselves."""
     by: dict[str, Steering] = {}
     listed = list(handlers)
@@ -85,7 +85,7 @@ def opened(handlers: Iterable[Read], free: Steering, sums_up: bool) -> Open:
     for one in listed:
         if one.said.nested:
             by[one.event] = by[one.event] | (ANYTHING if "train" in one.said.nested else inner)
-    return Open(by, free, sums_up)
+    return Open(by, free, sums_up, (*BEFORE, *(EVALUATION if starts_with_evaluation else ())))
 
 
 def bind(handlers: Sequence[Read], open_: Open) -> Binding:

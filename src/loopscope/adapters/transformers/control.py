@@ -251,7 +251,7 @@ def _is_own(func: ast.expr) -> bool:
 def _sets(name: str, value: ast.expr | None) -> Steering:
     if name in FLAGS:
         known = isinstance(value, ast.Constant) and isinstance(value.value, bool)
-        return Steering({name: frozenset((value.value if known else None,))})  # type: ignore[union-attr, arg-type]
+        return Steering({name: frozenset((value.value if known else None,))})  # type: ignore[union-attr]
     return Steering(numbers=frozenset((NUMBERS[name],))) if name in NUMBERS else NOTHING
 
 

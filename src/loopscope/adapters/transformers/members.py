@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,6 @@ from transformers import trainer as stock
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.trainer_callback import (
     DefaultFlowCallback,
-    ExportableState,
     PrinterCallback,
     TrainerCallback,
     TrainerControl,
@@ -32,7 +32,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One callback of the run: `number` is its place in the list, from 1; `obj` is None where only its class is known."""
+    """One callback of the run: `number` is its place in the list, from 1; `obj` is None for a class that was given."""
 
     cls: type
     obj: Any
@@ -78,9 +78,9 @@ def static(cls: type, name: str, default: Any = None) -> Any:
 
 
 def instances(cbs: object) -> list[tuple[type, Any]]:
-    """Return one's own callbacks (one or several, instances or classes) as classes with their instance, if there is one.
+    """Return one's own callbacks (one or several, instances or classes) as classes, each with its instance or None.
 
-    Nothing is built. Raises `BadCallback` for what is none.
+    Nothing is built. Raises `BadCallback` for what is none, and for a class that needs arguments.
     """
     if cbs is None:
         return []
@@ -95,7 +95,19 @@ def _checked(one: Any) -> tuple[type, Any]:
         raise BadCallback(
             f"{what} is no callback of Transformers. Accepted: a TrainerCallback, a class of one, or a list of either."
         )
+    if isinstance(one, type) and not _takes_nothing(one):
+        raise BadCallback(f"{one.__name__} cannot be built without arguments. Pass an instance: {one.__name__}(...).")
     return cls, None if isinstance(one, type) else one
+
+
+def _takes_nothing(cls: type) -> bool:
+    try:
+        inspect.signature(cls).bind()
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature that could be asked
+        return True
+    return True
 
 
 def members(trainer: Any, own: Sequence[tuple[type, Any]], resumed: Resumed | None) -> list[Member]:
@@ -149,7 +161,7 @@ def _reporting(trainer: Any) -> list[type]:
 
 
 def _restored(found: list[Member], resumed: Resumed) -> list[Member]:
-    """Return the list behind `Trainer._load_callback_state`: what has a state in the checkpoint is made anew, as the last."""
+    """Return the list as `Trainer._load_callback_state` leaves it: what has a state in the checkpoint is made anew."""
     left, anew = list(found), []
     for name, saved in resumed.callbacks.items():
         states = saved if isinstance(saved, list) else [saved]
@@ -183,20 +195,10 @@ def is_flow(member: Member, event: str) -> bool:
     return found is not None and found.target is not None and found.target is vars(DefaultFlowCallback).get(event)
 
 
-def stateful(found: Iterable[Member]) -> list[Member]:
-    """Return the callbacks whose state goes into a checkpoint."""
-    return [one for one in found if issubclass(one.cls, ExportableState)]
-
-
 def nth(number: int) -> str:
     """Return `1st`, `2nd`, `3rd`, `4th`, ... `11th`."""
     last = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{'th' if 10 < number % 100 < 14 else last}"
-
-
-def by_id(found: Iterable[Member]) -> Mapping[str, Member]:
-    """Return the members by their ids."""
-    return {one.id: one for one in found}
 
 
 def unheard(found: Iterable[Member], events: Iterable[str]) -> Iterator[Member]:

@@ -17,7 +17,7 @@ STEP = ("on_step_begin", "on_substep_end", "on_pre_optimizer_step", "on_optimize
 EVALUATION = ("on_prediction_step", "on_log", "on_evaluate")
 TAIL = (*EVALUATION, "on_save")
 
-ASKED = {
+ASKED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "step": {LOG: STEP, EVALUATE: (*STEP, "on_log"), SAVE: (*STEP, *EVALUATION)},
     "epoch": dict.fromkeys((LOG, EVALUATE, SAVE), ("on_epoch_end", *TAIL)),
 }
@@ -43,12 +43,14 @@ GOES_ON = tuple(Need(flag(name), False, f"only until {flag(name)} is set") for n
 class Open:
     """What handlers may do, by event, and `free`, what is done outside of handlers at any time.
 
-    `sums_up`: an optimizer step has several batches, between which the loop may be stopped.
+    `sums_up`: an optimizer step has several batches, between which the loop may be stopped. `early` are the events that
+    fire before the first step.
     """
 
     by: Mapping[str, Steering] = field(default_factory=dict)
     free: Steering = NOTHING
     sums_up: bool = False
+    early: tuple[str, ...] = BEFORE
 
     def may(self, name: str, events: Iterable[str], value: bool = True) -> bool:
         """Return whether a flag may be set to `value` at one of these events."""
@@ -71,16 +73,17 @@ class Open:
     @property
     def halves(self) -> bool:
         """Whether an optimizer step may be left between two of its batches."""
-        return self.sums_up and self.stops((*BEFORE, *EVALUATION, *CUT_SHORT))
+        return self.sums_up and self.stops(CUT_SHORT)
 
     def stops(self, events: Iterable[str]) -> bool:
-        """Return whether an epoch may be stopped at one of these events."""
-        found = tuple(events)
+        """Return whether an epoch may be stopped at one of these events, or was already when it began."""
+        found = (*self.early, *events)
         return any(self.may(name, found) for name in (STOP, STOP_EPOCH))
 
     def known(self) -> dict[str, bool | None]:
         """Return the flags as a run finds them."""
-        return {flag(name): False for name in FLAGS if self.tracks(name)}
+        stops = [name for name in (STOP, STOP_EPOCH) if name not in self.free.flags]
+        return {flag(name): False for name in FLAGS if name in stops or self.tracks(name)}
 
     def resets(self, *names: str) -> tuple[tuple[str, bool | None], ...]:
         """Return that these flags are False from here on, as far as it is known what becomes of them."""

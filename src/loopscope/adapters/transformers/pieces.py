@@ -13,6 +13,9 @@ from loopscope.model import ONCE, Event, Need, Node, Repeat, Scope, Step
 
 TRAINING = (*BEFORE, *STEP, "on_epoch_end", *TAIL, "on_train_end")
 
+UNLOGGED = "a step since the last log"
+"""The flag without which Transformers logs nothing."""
+
 FIRED_BY = {
     "log": ("on_log",),
     "evaluate": EVALUATION,
@@ -178,7 +181,8 @@ def fired(*nodes: Node) -> Iterator[str]:
 def may_end_with(event: str, nodes: Iterable[Node]) -> bool:
     """Return whether `nodes` may end with an event that need not fire there: what follows may be taken for it."""
     for node in reversed(tuple(nodes)):
-        certain = not node.needs and (not isinstance(node, Scope) or node.repeat.least > 0)
+        open_ = [need for need in node.needs if need.flag != UNLOGGED]  # which is always known
+        certain = not open_ and (not isinstance(node, Scope) or node.repeat.least > 0)
         if isinstance(node, Event) and (certain or node.name == event):
             return not certain
         if isinstance(node, Scope):

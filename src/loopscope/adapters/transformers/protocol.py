@@ -9,15 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loopscope.adapters.transformers.lines import line
-from loopscope.adapters.transformers.opening import BEFORE, GOES_ON, STEP, TAIL, Open, flag
-from loopscope.adapters.transformers.pieces import FIRED_BY, Pieces, fired, guarded, may_end_with
+from loopscope.adapters.transformers.opening import GOES_ON, STEP, TAIL, Open, flag
+from loopscope.adapters.transformers.pieces import FIRED_BY, UNLOGGED, Pieces, fired, guarded, may_end_with
 from loopscope.adapters.transformers.schedule import Epoch, Part, Schedule, Times, Unit, leaves, schedule
 from loopscope.adapters.transformers.settings import Pass, Settings
 from loopscope.adapters.transformers.vocabulary import EVALUATE, LOG, SAVE, STOP, STOP_EPOCH
 from loopscope.model import Need, Node, Repeat, Scope
-
-UNLOGGED = "a step since the last log"
-"""The flag without which Transformers logs nothing."""
 
 
 def evaluate(pieces: Pieces) -> Scope:
@@ -45,7 +42,7 @@ def scheduled(settings: Settings, open_: Open) -> Schedule:
     plan, shaky = settings.plan, open_.shaky
     if "all" in shaky or open_.may(STOP, (*STEP, *TAIL), False):
         plan = replace(plan, epochs=None, steps=None)
-    return schedule(plan, breaks=open_.stops((*BEFORE, *STEP, *TAIL)), shaky=shaky - {"all"})
+    return schedule(plan, breaks=open_.stops((*STEP, *TAIL)), shaky=shaky - {"all"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ class Training:
         for times in self.schedule.epochs:
             (epoch,) = times.what
             scope = self.epoch(epoch)
-            stops = self.open.may(STOP, [*BEFORE, *fired(scope)])
+            stops = self.open.may(STOP, [*self.open.early, *fired(scope)])
             needs = GOES_ON[:1] if shaken else ()
             yield replace(scope, repeat=repeated(times.times, stops, "epochs"), needs=needs)
             shaken = shaken or stops
@@ -131,7 +128,7 @@ class Training:
 
     def stops(self, scope: Scope) -> bool:
         """Return whether handlers may end the epoch at an event in `scope`, or have done so before its first one."""
-        return self.open.stops([*BEFORE, *fired(scope)])
+        return self.open.stops(fired(scope))
 
     # -- a step --------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ Sure: TypeAlias = bool | None
 
 KINDS = ("log", "evaluate", "save")
 
-MOST = 10
+MOST = 8
 """A schedule with more different steps than this is not unrolled: what is irregular in it is left open."""
 
 MOST_STEPS, MOST_CHANGES = 2_000_000, 4_000
@@ -199,10 +199,10 @@ def _batches(plan: Plan, steps: int) -> int:
 def _codes(plan: Plan, left: _Loose, total: int) -> Any:
     """Return a number for each step, in which the base-3 digits say what follows: 0 nothing, 1 something, 2 open."""
     numbers = np.arange(plan.done + 1, plan.done + total + 1)
-    codes = np.zeros(total, np.uint8)
+    codes: Any = np.zeros(total, np.uint8)
     for digit, kind in enumerate(KINDS):
         every: Every = getattr(plan, kind)
-        found = np.zeros(total, np.uint8)
+        found: Any = np.zeros(total, np.uint8)
         if every.by_steps and every.steps > 0:
             found[(numbers % every.steps == 0) & (numbers >= every.delay)] = 1
         if every.first:
@@ -223,7 +223,7 @@ def _parts(plan: Plan, codes: bytes, offset: int) -> tuple[Part, ...] | None:
 def _folded(codes: bytes, accumulation: int, batches: int, steps: int, offset: int) -> tuple[Part, ...] | None:
     """Return an epoch's steps, from number `offset` on, with equal stretches folded; None if they are too many."""
     values = np.frombuffer(codes, np.uint8)
-    edges = np.flatnonzero(np.diff(values)) + 1
+    edges: Any = np.flatnonzero(np.diff(values)) + 1
     if len(edges) > MOST_CHANGES:
         return None
     uneven = batches % accumulation

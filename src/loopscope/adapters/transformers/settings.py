@@ -58,12 +58,16 @@ class Flow:
     epoch: bool = True
 
 
+NO_PLAN = Plan(None, None, None, 1, -1)
+"""What is known of a run that trains nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a training will do: its plan, the evaluations that each evaluation consists of, the checkpoint before it."""
 
     plan: Plan
-    passes: Passes = Passes()
+    passes: Passes
     starts_with_evaluation: bool = False
     saves_best: bool = False
     loads_best: bool = False
@@ -113,7 +117,7 @@ def training(
     """
     args = Arguments(trainer)
     problems: list[str] = []
-    resumed = _resumed(trainer, args, arguments.get("resume_from_checkpoint"), problems)
+    resumed = _resumed(args, arguments.get("resume_from_checkpoint"), problems)
     number = None if own_data("get_train_dataloader") else _train_batches(trainer, args, problems)
     searching = arguments.get("trial") is not None and vars(trainer).get("hp_search_backend") is not None
     plan = _plan(args, None if searching else number, epochs, problems)
@@ -141,11 +145,16 @@ def evaluation(trainer: Any, eval_dataset: object, own_data: Callable[[str], boo
     return _passes(trainer, Arguments(trainer), given, own_data, problems)
 
 
-def prediction(trainer: Any, test_dataset: object, own_data: Callable[[str], bool]) -> Pass:
+def prediction(trainer: Any, test_dataset: object, own_data: Callable[[str], bool]) -> Passes:
     """Return the pass over `test_dataset` that `trainer.predict` makes."""
     args = Arguments(trainer)
     unknown = own_data("get_test_dataloader")
-    return Pass("", None if unknown else _batches(trainer, args, test_dataset, args.eval_batch_size))
+    return Passes((Pass("", None if unknown else _batches(trainer, args, test_dataset, args.eval_batch_size)),))
+
+
+def resumption(trainer: Any, arguments: Mapping[str, object]) -> Resumed | None:
+    """Return the checkpoint that `trainer.train(**arguments)` begins from, None where there is none."""
+    return _resumed(Arguments(trainer), arguments.get("resume_from_checkpoint"), [])
 
 
 # -- the length of data --------------------------------------------------------------------------------------
@@ -217,7 +226,7 @@ def _share(whole: int, args: Arguments, accelerator: Any, drops: bool) -> int:
     """Return how many of all batches this process gets from accelerate's `BatchSamplerShard`."""
     if accelerator.split_batches:
         return whole
-    each, left = divmod(whole, args.world_size)
+    each, left = divmod(whole, int(args.world_size))
     if not left or drops:
         return each
     return each + 1 if accelerator.even_batches or args.process_index < left else each
@@ -288,7 +297,7 @@ def _interval(args: Arguments, name: str, plan: Plan, saved: Mapping[str, Any]) 
     return math.ceil(max(plan.max_steps, 0) * value) if value < 1 else value
 
 
-def _resumed(trainer: Any, args: Arguments, given: object, problems: list[str]) -> Resumed | None:
+def _resumed(args: Arguments, given: object, problems: list[str]) -> Resumed | None:
     if given is None or given is False:
         return None
     folder = os.fspath(given) if isinstance(given, (str, os.PathLike)) else _last(args.output_dir)
