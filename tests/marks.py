@@ -85,14 +85,16 @@ class Marks:
 
         @functools.wraps(done)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if args and isinstance(args[0], _Loss):
+                return done(*args, **kwargs)
             outer = self.depth.get(kind, 0)
+            part = kind == "loss" and self.depth.get("forward")  # of the model's own forward
             self.depth[kind] = outer + 1
             try:
                 result = done(*args, **kwargs)
             finally:
                 self.depth[kind] = outer
-            part = kind == "loss" and self.depth.get("forward")  # of the model's own forward
-            if not outer and not part and not isinstance(args[0], _Loss) and not symbolic():
+            if not outer and not part and not symbolic():
                 self.note(kind, args[0] if kind == "draw" else None)
             return result
 

@@ -6,8 +6,8 @@ its moment is, one that fires there and is not named, or one that fires where no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from loopscope.catalog import MOMENTS, Framework
 from tests.marks import Item, Mark
@@ -38,15 +38,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its line, its batches of training, and those of validation or prediction."""
+    """One run: its line, its batches of training, and those of validation or prediction.
+
+    `whole` says whether what is logged and saved is in the line.
+    """
 
     line: Sequence[Item]
+    whole: bool = True
     trained: Sequence[Batch] = field(init=False)
     answered: Sequence[Batch] = field(init=False)
 
     def __post_init__(self) -> None:
         for name, training in ("trained", True), ("answered", False):
-            object.__setattr__(self, name, tuple(batches(self.line, training)))
+            object.__setattr__(self, name, _zeroed(self.line, list(batches(self.line, training))))
 
     def events(self, low: int, high: int) -> list[str]:
         """The events between two positions, in order."""
@@ -92,9 +96,26 @@ def batches(line: Sequence[Item], training: bool) -> Iterator[Batch]:
         end = min((at for at, _ in forwards if at > forward), default=len(line))
         inside = [(at, mark.kind) for at, mark in marks if forward < at < end]
         loss, backward, step = (_first(inside, kind) for kind in ("loss", "backward", "step"))
-        zero = _first([one for one in inside if step is not None and one[0] > step], "zero")
-        last = max(at for at in (forward, loss, backward, step, zero) if at is not None)
-        yield Batch(number, draw, forward, forward if loss is None else loss, last, backward, step, zero)
+        last = max(at for at in (forward, loss, backward, step) if at is not None)
+        yield Batch(number, draw, forward, forward if loss is None else loss, last, backward, step)
+
+
+def _zeroed(line: Sequence[Item], batches: Sequence[Batch]) -> tuple[Batch, ...]:
+    """Return the batches with where the gradients are zeroed, if that belongs to each batch that has a step."""
+    zeros = [_zero(line, one) for one in batches]
+    if any(zero is None for zero, one in zip(zeros, batches, strict=True) if one.step is not None):
+        return tuple(batches)
+    return tuple(
+        one if zero is None else replace(one, zero=zero, last=zero) for zero, one in zip(zeros, batches, strict=True)
+    )
+
+
+def _zero(line: Sequence[Item], batch: Batch) -> int | None:
+    """Return where gradients are zeroed behind the step of a batch, and before anything else is done."""
+    behind = len(line) if batch.step is None else batch.step + 1
+    marks = ((at, item.kind) for at, item in enumerate(line[behind:], behind) if isinstance(item, Mark))
+    at, kind = next(marks, (0, ""))
+    return at if kind == "zero" else None
 
 
 def _used(marks: Sequence[tuple[int, Mark]], first: int) -> bool | None:
@@ -112,12 +133,12 @@ def _first(marks: Sequence[tuple[int, str]], kind: str) -> int | None:
     return next((at for at, found in marks if found == kind), None)
 
 
-def complaints(of: Framework, runs: Mapping[str, Run]) -> list[str]:
-    """Return what is wrong with the moments of a framework; `runs` are named as the kinds of the conformance suite."""
-    known = {
-        kind: Run([one for one in run.line if one in of.events or isinstance(one, Mark)]) for kind, run in runs.items()
-    }
-    judge = _Judge(of, known)
+def complaints(of: Framework, runs: Mapping[str, Run], told: Collection[str]) -> list[str]:
+    """Return what is wrong with the moments of a framework; `runs` are named as the kinds of the conformance suite.
+
+    `told` are the events that have to be named where they fire.
+    """
+    judge = _Judge(of, runs, told)
     parts = {
         "normal": judge.fit,
         "accumulation": judge.accumulated,
@@ -125,16 +146,23 @@ def complaints(of: Framework, runs: Mapping[str, Run]) -> list[str]:
         "prediction alone": judge.prediction,
         "exception in a callback": judge.raised,
     }
-    return [one for kind, run in known.items() for one in parts[kind](run)]
+    return [one for kind, run in runs.items() for one in parts[kind](run)]
 
 
 @dataclass(frozen=True)
 class _Judge:
     of: Framework
     runs: Mapping[str, Run]
+    told: Collection[str]
 
     def named(self, *moments: str) -> list[str]:
         return [event for moment in moments for event in self.of.moments.get(moment, ())]
+
+    def there(self, moment: str, events: Iterable[str], others: Collection[str] = ()) -> list[str]:
+        """Return which of `events` are named at a moment, or ought to be; `others` may be there for another reason."""
+        named = self.named(moment)
+        found = dict.fromkeys(events)
+        return [one for one in found if one in named or (one in self.told and one not in others)]
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
@@ -161,8 +189,9 @@ class _Judge:
         yield from self.spans("epoch ends", run, [(run.before(end), end) for end in ends])
         yield from self.spans("run ends", run, [(run.before(len(run.line)), len(run.line))])
         yield from self.order(run, "epoch ends", "run ends")
-        yield from self.beside("metrics logged", run, "log")
-        yield from self.beside("checkpoint saved", run, "save")
+        if run.whole:
+            yield from self.beside("metrics logged", run, "log")
+            yield from self.beside("checkpoint saved", run, "save")
 
     def validation(self, run: Run) -> Iterator[str]:
         """Yield what is wrong with the passes that validate."""
@@ -189,13 +218,13 @@ class _Judge:
         if not all(found.values()):
             yield f"accumulated: {len(found[True])} batches with a step, {len(found[False])} without"
         only = set.union(set(), *found[False]) - set.union(set(), *found[True])
-        if only != set(self.named("accumulated")):
+        if set(self.there("accumulated", only)) != set(self.named("accumulated")):
             yield f"accumulated: {self.named('accumulated')} are named, {sorted(only)} fire there only"
 
     def raised(self, run: Run) -> Iterator[str]:
         """Yield which events should fire only where an exception leaves the run and do not, or the other way round."""
         only = set(run.events(-1, len(run.line))) - {event for one in self.normal() for event in one}
-        if only != set(self.named("run raised")):
+        if set(self.there("run raised", only)) != set(self.named("run raised")):
             yield f"run raised: {self.named('run raised')} are named, {sorted(only)} fire there only"
 
     def normal(self) -> Iterator[list[str]]:
@@ -213,17 +242,17 @@ class _Judge:
             others: list[str] = []
             if high == batch.forward and low != batch.draw:  # drawn ahead, so that other things come in between
                 others = self.named(*(name for name in MOMENTS if name != moment))
-            found = [one for one in _once(run.events(low, high)) if one in self.named(moment) or one not in others]
+            found = self.there(moment, run.events(low, high), others)
             yield from self.compared(moment, found, f"with the batch at {batch.forward}")
 
     def every(self, moment: str, run: Run, batches: Sequence[Batch]) -> Iterator[str]:
         """Yield what is wrong behind all that is done with each batch: the events that fire behind each of them."""
-        found = [_once(run.events(one.last, run.next(one.last))) for one in batches]
+        found = [run.events(one.last, run.next(one.last)) for one in batches]
         others = self.named("metrics logged", "checkpoint saved", *(STEPS if batches is run.answered else ()))
         if not found:
             yield f"{moment}: there is nothing to hold it against"
             return
-        common = [one for one in found[0] if all(one in events for events in found) and one not in others]
+        common = [one for one in self.there(moment, found[0], others) if all(one in events for events in found)]
         if len(run.passes(batches)) == len(batches):  # behind each batch there is the end of its pass, too
             common = [one for one in common if one in self.named(moment)]
         yield from self.compared(moment, common, "behind each batch")
@@ -240,12 +269,11 @@ class _Judge:
         if not spans:
             yield f"{moment}: there is nothing to hold it against"
         for low, high in spans:
-            events = _once(run.events(low, high))
+            events = run.events(low, high)
             known = self.named(*(OF_PREDICTION if moment in PREDICTING else OF_FIT))
             if moment in PREDICTING and len(run.answered) > 1:  # there is no moment for the batches of a prediction
                 known += [one for one in events if len(run.at(one)) >= len(run.answered)]
-            found = [one for one in events if one in self.named(moment) or one not in known]
-            yield from self.compared(moment, found, f"between {low} and {high}")
+            yield from self.compared(moment, self.there(moment, events, known), f"between {low} and {high}")
 
     def compared(self, moment: str, found: Sequence[str], where: str) -> Iterator[str]:
         if list(found) != self.named(moment):
@@ -298,7 +326,3 @@ def _before(run: Run, batch: Batch) -> tuple[int, int]:
 def _drawn(run: Run, batch: Batch) -> int:
     """Return where a batch is drawn or, if that was done ahead, used."""
     return batch.draw if batch.draw > run.before(batch.forward) else batch.forward
-
-
-def _once(events: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(events))

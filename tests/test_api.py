@@ -183,7 +183,9 @@ def test_a_removed_folder_only_costs_short_paths(
 
 def test_what_is_no_learner_is_refused() -> None:
     """An object of no known framework is an error that says what is accepted."""
-    with pytest.raises(UnknownObject, match=r"^an object of type int is no learner or trainer that loopscope knows\."):
+    with pytest.raises(
+        UnknownObject, match=r"^an object of type int is no learner, trainer, model or engine that loopscope knows\."
+    ):
         loopscope.inspect(3)
 
 

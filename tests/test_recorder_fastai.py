@@ -949,10 +949,12 @@ def test_its_recording_says_how_it_ended(way, state, how, both):
 # -- bad input -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", [None, 7, "learn", Learner, torch.nn.Linear(1, 1), object()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    "given", [None, 7, "learn", Learner, torch.nn.Linear(1, 1), object()], ids=lambda one: type(one).__name__
+)
 def test_what_is_no_learner(given, tmp_path):
     """An object that is no learner, or a class, is refused with what it is, before there is a file."""
-    with pytest.raises(UnknownObject, match="is no learner or trainer that loopscope knows"):
+    with pytest.raises(UnknownObject, match="is no learner, trainer, model or engine that loopscope knows"):
         loopscope.record(given, tmp_path / "a.loop").__enter__()
     assert list(tmp_path.iterdir()) == []
 

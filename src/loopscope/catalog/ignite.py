@@ -31,7 +31,7 @@ EVENTS = {
         "terminate() in an earlier event skips it."
     ),
     "INTERRUPT": "interrupt() was called: run returns behind this event, and the next run goes on from the same batch.",
-    "TERMINATE": "terminate() was called, or max_iters was reached within an epoch: the run is left, COMPLETED follows.",
+    "TERMINATE": "terminate() was called, or max_iters reached within an epoch: the run is left, COMPLETED follows.",
     "COMPLETED": (
         "The run is over, terminated or not: an evaluator's metrics are computed by now. "
         "An exception or an interruption skips it."

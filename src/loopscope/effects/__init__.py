@@ -8,13 +8,14 @@ comes in as a `Vocabulary`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
+from types import FunctionType, MethodType
 
 from loopscope.effects.data import LONGEST, ROOM, Effect, Effects, On, Vocabulary
-from loopscope.effects.given import Nobody, bound_arguments, names_of_handler, required_count
+from loopscope.effects.given import Nobody, bound_arguments, names_of_handler, required_count, static
 from loopscope.effects.line import summary
-from loopscope.effects.reading import Reading
+from loopscope.effects.reading import Reading, still
 from loopscope.effects.things import Frame, Path
 from loopscope.source import is_lasting, syntax
 
@@ -31,27 +32,52 @@ def effects(function: object, owner: type | None, vocabulary: Vocabulary, *, pas
     What has no readable source gives `Effects()`. Raises nothing.
     """
     asked = (function, owner or Nobody, vocabulary, tuple(passed))
-    if is_lasting(function):  # others again each time: a cache must not keep a learner alive
-        found, lasting = _kept(*asked)
-        if lasting:
+    instance, plain = _taken_apart(function)
+    if plain is None or not is_lasting(plain):
+        return _read(*asked)[0]
+    cls: type = type(instance)
+    kept = _kept(plain, cls, *asked[1:])
+    for seen, found in kept:
+        if still(seen, instance, vocabulary):
             return found
-    return _read(*asked)[0]
+    found, looked_up = _read(*asked)
+    if looked_up is not None:
+        kept[:] = [(looked_up, found), *kept[:7]]
+    return found
+
+
+Seen = Mapping[tuple[FunctionType | None, str], object]
 
 
 @lru_cache(maxsize=8192)
-def _kept(function: object, owner: type, vocabulary: Vocabulary, passed: tuple[str, ...]) -> tuple[Effects, bool]:
-    return _read(function, owner, vocabulary, passed)
+def _kept(*asked: Hashable) -> list[tuple[Seen, Effects]]:
+    """Return what was read of a function before, with what was looked up for it: never an object of a program's."""
+    return []
 
 
-def _read(function: object, owner: type, vocabulary: Vocabulary, passed: tuple[str, ...]) -> tuple[Effects, bool]:
-    """Return the effects, and whether they stay what they are: they do not where a global object was looked at."""
+def _taken_apart(function: object) -> tuple[object, FunctionType | None]:
+    """Return the object that a handler is bound to, and the function, which outlasts it."""
+    bound: object = None
+    if isinstance(function, MethodType):
+        bound, function = function.__self__, function.__func__
+    elif isinstance(call := static(type(function), "__call__"), FunctionType):
+        bound, function = function, call
+    return bound, function if isinstance(function, FunctionType) else None
+
+
+def _read(
+    function: object, owner: type, vocabulary: Vocabulary, passed: tuple[str, ...]
+) -> tuple[Effects, Seen | None]:
+    """Return the effects, and what was looked up for them by name; None where that may not be kept."""
     bound, words, plain = bound_arguments(function)
     found = None if plain is None else syntax(plain)
     if plain is None or found is None:
-        return Effects(), True
+        return Effects(), {}
     if plain.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
-        return Effects((), "only makes a generator or coroutine: nothing in it runs", True), True
+        return Effects((), "only makes a generator or coroutine: nothing in it runs", True), {}
     reading = Reading(owner, vocabulary, plain)
+    if bound and reading.is_theirs(plain, bound[0]):
+        return _result(reading)
     things = [reading.known(value) for value in bound]
     named = {name: reading.known(value) for name, value in words.items()}
     if all(thing.root != "self" for thing in things) and len(things) < required_count(found.node, named):
@@ -61,7 +87,11 @@ def _read(function: object, owner: type, vocabulary: Vocabulary, passed: tuple[s
         reading.run(Frame(plain, found.node, env, reading.defining(plain)), Path())
     except RecursionError:
         reading.complete = False
+    return _result(reading)
+
+
+def _result(reading: Reading) -> tuple[Effects, Seen | None]:
     items = tuple(reading.all_items())
-    line = summary(reading.found, list(reading.reads), vocabulary, reading.complete and reading.told)
+    line = summary(reading.found, list(reading.reads), reading.vocabulary, reading.complete and reading.told)
     called = tuple(found.method for found in reading.found if found.method)
-    return Effects(items, line, reading.complete, tuple(reading.assigned), called), reading.lasting
+    return Effects(items, line, reading.complete, tuple(reading.assigned), called), reading.seen

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["reads", "writes", "calls", "raises", "deletes"]
+Kind = Literal["reads", "writes", "calls", "raises", "deletes", "returns"]
 On = Literal["callback", "learner", "model", "optimizer", "loss", "data", "outside"]
 
 LONGEST, ROOM = 110, 120
@@ -19,10 +19,10 @@ class Vocabulary:
     """What a framework calls things: `Vocabulary(learner=frozenset({"learn"}), roots={"opt": "optimizer"})`.
 
     `learner` are the attributes of a handler's owner, or of a model, that hold the learner (whatever steers the loop: a
-    trainer, an engine), which texts then call `word`; `roots` are the attributes of the learner by what they are.
-    `owners` are the classes that a look-up of the callback falls through to, in that order; without them nothing falls
-    through. `loops` are methods of the learner that run a loop of their own, `stores` functions that make attributes of
-    the caller's arguments, `pure` methods that only return something.
+    trainer, an engine), `word` what texts call it where it has no other name; `roots` are the attributes of the
+    learner by what they are. `owners` are the classes that a look-up of the callback falls through to, in that order;
+    without them nothing falls through. `loops` are methods of the learner that run a loop of their own, `stores`
+    functions that make attributes of the caller's arguments, `pure` methods that only return something.
 
     Where handlers are given things, `parameters` says by name what each is, and texts call it by that name:
     `{"trainer": "learner", "pl_module": "model"}`. `steers` are attributes and methods of the learner that end or skip
@@ -30,6 +30,7 @@ class Vocabulary:
     mistakes: they are told last, like Python's own. `kinds` are classes by what their instances are: they tell what a
     global or closure name holds. `owner_is` says what the handlers' `self` is: "model" for a module's own methods.
     `named` are classes of the framework that such an owner derives from: `self.log(...)` is told, not followed.
+    `returns` says that the framework uses what a handler returns.
     """
 
     learner: frozenset[str]
@@ -45,6 +46,12 @@ class Vocabulary:
     kinds: tuple[tuple[On, type], ...] = ()
     named: tuple[type, ...] = ()
     owner_is: On = "callback"
+    returns: bool = False
+
+    def kind(self, value: object) -> On | None:
+        """Return what an object is, by the first of `kinds` that it is an instance of."""
+        mro = type.__getattribute__(type(value), "__mro__")
+        return next((on for on, cls in self.kinds if cls in mro), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,8 @@ def _rank(found: Found, vocabulary: Vocabulary) -> int:
     held = item.kind == "calls" and item.on in OF_THE_LOOP and item.target.startswith("self.") and not found.framework
     if found.taken or held:
         return TAKES
+    if item.kind == "returns":
+        return CHANGES if found.value.lstrip("-").isalnum() else KEEPS
     if item.on == "outside":
         return MESSAGES if item.kind == "calls" and is_message(call_name(item.target)) else OUTSIDE
     return CHANGES if item.on in OF_THE_LOOP else KEEPS
@@ -226,6 +228,8 @@ def _verb(found: Found, vocabulary: Vocabulary) -> str:
         named = {"__enter__": "enters", "__exit__": "leaves"}.get(item.how)
         loop = found.method in vocabulary.loops
         return named or ("runs" if loop else "prints" if item.target == "print" else "calls")
+    if item.kind == "returns":
+        return "returns"
     return "deletes" if item.kind == "deletes" else _VERBS.get(item.how, "changes")
 
 
@@ -236,6 +240,9 @@ def _part(found: Found) -> tuple[str, str, str]:
         return value, cut_short(value, 40), cut_short(value, 40)
     if item.target == "print":
         return "a message", "a message", "a message"
+    if item.kind == "returns":
+        forms = [_kept(value, longest) or item.target for longest in (60, 28, 0)]
+        return forms[0], forms[1], forms[2]
     if item.how in ("__enter__", "__exit__"):
         return (call_name(item.target).rpartition(".")[0],) * 3
     if item.how in ("append", "add"):

@@ -58,7 +58,7 @@ from loopscope.effects.things import (
     call_name,
     unparsed,
 )
-from loopscope.source import FunctionNode, syntax, unwrap
+from loopscope.source import FunctionNode, is_lasting, syntax, unwrap
 
 _SUPER = Thing("callback", "super()", "super")
 
@@ -75,7 +75,7 @@ class Reading:
         self.self = Thing(self.owner_is, "self", "self")
         self.learner = Thing("learner", vocabulary.word, "learn")
         self.instance: object = None
-        self.lasting = True
+        self.seen: dict[tuple[FunctionType | None, str], object] | None = {}  # None: what was seen may not be kept
         self.own = own_attributes(owner, vocabulary.stores)
         self.found: list[Found] = []
         self.reads: dict[str, Found] = {}
@@ -113,8 +113,7 @@ class Reading:
 
     def kind(self, value: object, text: str) -> Thing | None:
         """Return what an object is by its class, in the framework's terms: `evaluator`, an engine, is a learner."""
-        mro = type.__getattribute__(type(value), "__mro__")
-        on = next((on for on, cls in self.vocabulary.kinds if cls in mro), None)
+        on = self.vocabulary.kind(value)
         return None if on is None else Thing(on, text, "learn" if on == "learner" else "given", obj=value)
 
     def takes_self(self, function: FunctionType, node: FunctionNode) -> bool:
@@ -140,6 +139,19 @@ class Reading:
             if unwrap(type.__getattribute__(cls, "__dict__").get(function.__name__)) is function:
                 return cls
         return None
+
+    def is_theirs(self, function: FunctionType, bound: object) -> bool:
+        """Tell a handler that is a method which the framework gives such an object, by name: `evaluator.run`."""
+        thing = self.kind(bound, "") if self.owner_is == "callback" else None
+        if thing is None or not any(
+            unwrap(static(cls, function.__name__)) is function for on, cls in self.vocabulary.kinds if on == thing.on
+        ):
+            return False
+        word = self.vocabulary.word if thing.root == "learn" else thing.on
+        done = self.record(Path(), "calls", thing.on, f"{word}.{function.__name__}(…)")
+        if thing.root == "learn":
+            done.method, done.steers = function.__name__, function.__name__ in self.vocabulary.steers
+        return True
 
     # -- statements --
 
@@ -211,7 +223,11 @@ class Reading:
 
     def _return(self, node: ast.Return, frame: Frame, path: Path) -> Exit:
         if node.value is not None:
-            frame.returns.append(self.visit(node.value, frame, path))
+            given = self.visit(node.value, frame, path)
+            frame.returns.append(given)
+            nothing = given.const is not None and given.const.value is None
+            if self.vocabulary.returns and len(self.stack) == 1 and not given.root and not nothing:
+                self.record(path, "returns", "learner", "a value", self.text(node.value, frame))
         return True
 
     def _leave(self, node: ast.stmt, frame: Frame, path: Path) -> Exit:
@@ -495,7 +511,7 @@ class Reading:
         if isinstance(node, ast.Lambda):
             return Thing(text="", obj=LocalFunction(node, frame), made=True)
         if isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)):
-            return self.comprehension(node, frame, path)
+            return self.comprehension(node, frame, path, alone)
         if isinstance(node, ast.IfExp):
             return self.choice(node, frame, path, alone)
         if isinstance(node, ast.BoolOp):
@@ -534,7 +550,7 @@ class Reading:
         return Thing(dominant(things), "", made=True)
 
     def comprehension(
-        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, frame: Frame, path: Path
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, frame: Frame, path: Path, alone: bool
     ) -> Thing:
         inner = replace(frame, env=dict(frame.env))
         things = []
@@ -546,7 +562,7 @@ class Reading:
             for test in part.ifs:
                 self.visit(test, inner, path)
         elements = (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
-        made = [self.visit(part, inner, path) for part in elements]
+        made = [self.visit(part, inner, path, alone) for part in elements]
         return Thing(dominant(made), "", made=True)
 
     def _attribute(self, node: ast.Attribute, frame: Frame, path: Path, outer: bool) -> Thing:
@@ -571,9 +587,13 @@ class Reading:
         if name in frame.env:
             return frame.env[name]
         obj = _global(frame.function, name)
-        if self.vocabulary.kinds and (obj is NOTHING or self.kind(obj, name) is not None):
-            self.lasting = False  # another object may have that name when it is asked again
-        if (found := self.kind(obj, name)) is not None:
+        found = self.kind(obj, name)
+        if self.vocabulary.kinds and (obj is NOTHING or found is not None):
+            if self.seen is not None and is_lasting(frame.function):
+                self.seen[frame.function, name] = "nothing" if obj is NOTHING else self.vocabulary.kind(obj)
+            else:
+                self.seen = None
+        if found is not None:
             return found
         return Thing("outside" if is_outside(obj, name) else "", name, obj=obj)
 
@@ -581,7 +601,7 @@ class Reading:
         """Return what `base.name` stands for: the callback's own before the learner's before the model's."""
         given_model = base.root == "given" and base.on == "model"
         if (base.root == "self" or given_model) and name in self.vocabulary.learner:
-            return self.learner
+            return replace(self.learner, text=name.lstrip("_"))
         if base.root == "self":
             if name in self.own.names or name.startswith("__") or not self.vocabulary.owners:
                 return self.own_attribute(name)
@@ -604,14 +624,14 @@ class Reading:
         text = f"self.{name}"
         if self.is_named(name):
             return Thing(self.vocabulary.roots.get(name, self.owner_is), text)
-        held = object.__getattribute__(self.instance, "__dict__") if self.has_attributes() else {}
-        if (found := self.kind(held.get(name), text)) is not None:
-            return found
+        if self.instance is not None and self.vocabulary.kinds:
+            value = held_by(self.instance, name)
+            if self.seen is not None:
+                self.seen[None, name] = self.vocabulary.kind(value)
+            if (found := self.kind(value, text)) is not None:
+                return found
         on = self.origin(name)
         return Thing(on, text, "learn" if on == "learner" else "")
-
-    def has_attributes(self) -> bool:
-        return bool(self.vocabulary.kinds) and isinstance(static(type(self.instance), "__dict__"), GetSetDescriptorType)
 
     def is_named(self, name: str) -> bool:
         """Return whether an attribute of `self` is one of the framework's own, told by its name."""
@@ -1046,6 +1066,22 @@ _SPECIAL: dict[str, Callable[[Reading, ast.Call, list[Thing], Frame, Path], Thin
 }
 
 _LOOSE = (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Lambda, ast.UnaryOp)
+
+
+def held_by(instance: object, name: str) -> object:
+    """Return what an object stores under a name, without running anything of its own."""
+    if not isinstance(static(type(instance), "__dict__"), GetSetDescriptorType):
+        return None
+    return object.__getattribute__(instance, "__dict__").get(name)
+
+
+def still(seen: Mapping[tuple[FunctionType | None, str], object], instance: object, vocabulary: Vocabulary) -> bool:
+    """Return whether the names that a reading looked up still stand for such objects as they did then."""
+    for (function, name), then in seen.items():
+        value = held_by(instance, name) if function is None else _global(function, name)
+        if then != ("nothing" if value is NOTHING else vocabulary.kind(value)):
+            return False
+    return True
 
 
 def _global(function: FunctionType, name: str) -> Any:

@@ -24,7 +24,8 @@ class Point:
     All are source texts as they may stand in the function: `event` gives the event, `call` is what is called as a
     handler there (`"getattr(callback, event)"`, without its arguments), `handler` gives the handler's identity,
     `handlers` what the function loops over, `key` the object by whose identity recordings are found. `given` are names
-    that these use beside the function's own. Without `handlers` it calls none, and is recorded whole, as a span.
+    that these use beside the function's own. Without `handlers` it calls none, and is recorded whole, as a span. `twin`
+    is what is called in place of a handler without a row of its own, one that decides itself whether it calls anybody.
     """
 
     owner: type
@@ -35,12 +36,13 @@ class Point:
     handlers: str
     key: str = "self"
     given: tuple[tuple[str, object], ...] = ()
+    twin: str = ""
 
 
 ONE = """
 try:
     if LISTED != loopscope_now.lists.get(loopscope_event):
-        loopscope_now.listed(loopscope_event, HANDLERS)
+        loopscope_codes = loopscope_now.listed(loopscope_event, HANDLERS)
     THEIRS
 except BaseException as loopscope_error:
     loopscope_failed(loopscope_now, loopscope_rows, loopscope_at, loopscope_error, loopscope_event, None)
@@ -125,7 +127,7 @@ if loopscope_code:
     except ValueError:
         pass
 else:
-    THEIR_CALL
+    THEIR_TWIN
 """
 
 OPEN_MANY = """
@@ -163,9 +165,9 @@ else:
 """
 
 CALL_MANY = """
-loopscope_its = loopscope_begin_call(loopscope_several, HANDLER, loopscope_event)
+loopscope_its = loopscope_begin_call(loopscope_several, loopscope_opened, HANDLER, loopscope_event)
 try:
-    THEIR_CALL
+    THEIR_TWIN
 except BaseException as loopscope_error:
     loopscope_failed_calls(loopscope_its, loopscope_error, loopscope_event, HANDLER)
     raise
@@ -207,7 +209,8 @@ def stamped(
         opening, calling = FORMS[form]
         words |= {"HANDLER": point.handler, "HANDLERS": point.handlers, "LISTED": f"[*map(id, {point.handlers})]"}
         statement = _calling(theirs, point, unknown)
-        around = _Filled(words, {"THEIR_CALL": [statement]}, statement).statements(calling)
+        calls = {"THEIR_CALL": [statement], "THEIR_TWIN": [_twin(statement, point.twin)]}
+        around = _Filled(words, calls, statement).statements(calling)
         parts["THEIRS"] = _replaced(body, statement, around)
     made = copy.copy(theirs)
     made.body = [*first, *_Filled(words, parts, body[0]).statements(opening)]
@@ -237,6 +240,19 @@ def _calling(function: ast.FunctionDef, point: Point, unknown: Callable[[str], E
     if len(found) != 1:
         raise unknown(f"{where} calls {point.call}(...) {len(found)} times in its loop over {point.handlers}")
     return found[0]
+
+
+def _twin(statement: ast.stmt, twin: str) -> ast.stmt:
+    """Return the statement with what it calls replaced by the expression `twin`, itself if there is none."""
+    if not twin:
+        return statement
+    made: Any = copy.deepcopy(statement)
+    called = ast.parse(twin, mode="eval").body
+    for one in ast.walk(called):
+        if "lineno" in one._attributes:
+            ast.copy_location(one, made.value.func)
+    made.value.func = called
+    return made  # type: ignore[no-any-return]
 
 
 def _replaced(body: list[ast.stmt], statement: ast.stmt, by: list[ast.stmt]) -> list[ast.stmt]:

@@ -22,11 +22,15 @@ MOST_CHANGES = 500
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a handler is called in the file: the id that the map gives it, the method, and the callback's class."""
+    """What a handler is called in the file: the id that the map gives it, the method, and the callback's class.
+
+    One that `decides` may call nobody: it has no row of its own, its twin writes one (`Point.twin`).
+    """
 
     id: str
     method: str
     cls: str
+    decides: bool = False
 
 
 class Naming(Protocol):
@@ -86,7 +90,7 @@ class Watched:
 
     __slots__ = (
         *("all", "bindings", "changes", "events", "handlers", "kept", "lane", "lanes", "lists", "naming", "ref"),
-        *("sink", "spans", "thread"),
+        *("decided", "sink", "spans", "thread"),
     )
 
     def __init__(self, obj: Any, sink: Any, naming: Naming) -> None:
@@ -103,6 +107,7 @@ class Watched:
 
     def let_go(self) -> None:
         self.handlers = _Handlers()
+        self.decided: dict[tuple[Any, int], int] = {}
         self.lists: dict[Any, list[int]] = {}
         self.kept: list[Any] = []
         self.bindings: list[tuple[Any, Binding]] = []
@@ -133,11 +138,26 @@ class Watched:
     def handler(self, handler: Any, event: Any) -> int:
         """Return the code of a handler, 0 for one that does nothing; registered when it is first called in a run."""
         obj = self.ref()
-        code, named = 0, None if obj is None else self.named(obj, handler, event)
-        if named is not None:
-            code = int(self.sink.handler(named.id, self.naming.event(event), named.method, named.cls))
+        code = self.code(None if obj is None else self.named(obj, handler, event), event)
         self.kept.append(handler)
         self.handlers[event][id(handler)] = code
+        return code
+
+    def code(self, named: Named | None, event: Any) -> int:
+        """Return the number of a handler's name in the file, 0 for None and for one that decides itself."""
+        return 0 if named is None or named.decides else self.registered(named, event)
+
+    def registered(self, named: Named, event: Any) -> int:
+        return int(self.sink.handler(named.id, self.naming.event(event), named.method, named.cls))
+
+    def decides(self, handler: Any, event: Any) -> int:
+        """Return the code of the call that a handler has decided to make, 0 if it is not known."""
+        code = self.decided.get((event, id(handler)))
+        if code is None:
+            obj = self.ref()
+            named = None if obj is None else self.named(obj, handler, event)
+            code = self.decided[event, id(handler)] = 0 if named is None else self.registered(named, event)
+            self.kept.append(handler)
         return code
 
     def named(self, obj: Any, handler: Any, event: Any) -> Named | None:
@@ -147,27 +167,30 @@ class Watched:
         except Exception:  # must not come up in the run that is recorded; the report lists the call as missing
             return None
 
-    def listed(self, event: Any, now: Iterable[Any]) -> None:
-        """Take note of what the dispatch loops over at an event, where that is not what it was before.
+    def listed(self, event: Any, now: Iterable[Any]) -> dict[int, int]:
+        """Return the codes of the handlers in what the dispatch loops over, which is not what it was before.
 
-        A handler may have another name there: in a run inside the run it stands in another list. Who is called apart
-        from the run, by another thread, is not compared: the innermost run that is under way need not be its own.
+        A handler may have another name now: in a run inside the run it stands in another list. Who is called apart from
+        the run, by another thread, is not compared: the innermost run that is under way need not be its own.
         """
         several, obj = list(now), self.ref()
         self.lists[event] = [*map(id, several)]
         self.kept.append(several)
-        self.handlers[event].clear()
-        handlers = several if obj is None else self.naming.listed(obj, now)
-        if obj is None or not self.sink.runs or self.changes >= MOST_CHANGES or get_ident() != self.thread:
-            return
-        named = [one for one in (self.named(obj, handler, event) for handler in handlers) if one is not None]
+        codes = self.handlers[event] = {}
+        if obj is None:
+            return codes
+        handlers = self.naming.listed(obj, now)
+        found = [self.named(obj, handler, event) for handler in handlers]
+        codes.update((id(one), self.code(named, event)) for one, named in zip(handlers, found, strict=True))
+        if not self.sink.runs or self.changes >= MOST_CHANGES or get_ident() != self.thread:
+            return codes
         run, binding = self.bound()
         expected = binding.at(self.naming.event(event))
-        if [one.id for one in named] == [one.id for one in expected]:
-            return
-        self.changes += 1
-        self.sink.rebound(obj, {})
-        self.bindings[-1] = run, self.naming.bind(obj)[0]
+        if [one.id for one in found if one is not None] != [one.id for one in expected]:
+            self.changes += 1
+            self.sink.rebound(obj, {})
+            self.bindings[-1] = run, self.naming.bind(obj)[0]
+        return codes
 
     def bound(self) -> tuple[Any, Binding]:
         """Return the run that is under way, and who is called where in it."""
@@ -209,14 +232,15 @@ def _told(watched: Watched, handler: Any, event: Any) -> str:
 # -- several recordings of one object ----------------------------------------------------------------------
 
 
-def begin(several: Sequence[Watched], event: Any, listed: Sequence[Any]) -> list[tuple[Any, int]]:
-    """Write the start stamps of an event in all recordings of an object; return where their rows are."""
-    opened = [(one.lanes.get(get_ident()) or one.lane()).begin(one.events[event], clock) for one in several]
+def begin(several: Sequence[Watched], event: Any, listed: Sequence[Any]) -> list[tuple[Any, Any, int]]:
+    """Write the start stamps of an event in all recordings of an object.
+
+    Return of each the codes of the handlers, and where its row is.
+    """
+    rows = [(one.lanes.get(get_ident()) or one.lane()).begin(one.events[event], clock) for one in several]
     now = [*map(id, listed)]
-    for one in several:
-        if one.lists.get(event) != now:
-            one.listed(event, listed)
-    return opened
+    codes = [one.handlers[event] if one.lists.get(event) == now else one.listed(event, listed) for one in several]
+    return [(its, *row) for its, row in zip(codes, rows, strict=True)]
 
 
 def begin_span(several: Sequence[Watched], event: Any) -> list[tuple[Any, int]]:
@@ -224,15 +248,23 @@ def begin_span(several: Sequence[Watched], event: Any) -> list[tuple[Any, int]]:
     return [(one.lanes.get(get_ident()) or one.lane()).begin(one.spans[event], clock) for one in several]
 
 
-def begin_call(several: Sequence[Watched], handler: Any, event: Any) -> list[tuple[Watched, Any, int]]:
+def begin_call(
+    several: Sequence[Watched], events: Sequence[tuple[Any, ...]], handler: Any, event: Any
+) -> list[tuple[Watched, Any, int]]:
     """Write the start stamps of a handler call; those recordings are left out for which it does nothing."""
     opened = []
-    for one in several:
-        code = one.handlers[event].get(id(handler))
+    for one, (codes, *_) in zip(several, events, strict=True):
+        code = codes.get(id(handler))
         code = one.handler(handler, event) if code is None else code
         if code:
             opened.append((one, *(one.lanes.get(get_ident()) or one.lane()).begin(code, clock)))
     return opened
+
+
+def begin_decided(several: Sequence[Watched], handler: Any, event: Any) -> list[tuple[Watched, Any, int]]:
+    """Write the start stamps of a call that a handler has decided to make; called by its twin."""
+    codes = [(one, one.decides(handler, event)) for one in several]
+    return [(one, *(one.lanes.get(get_ident()) or one.lane()).begin(code, clock)) for one, code in codes if code]
 
 
 def finish(opened: Iterable[tuple[Any, ...]]) -> None:
@@ -247,7 +279,7 @@ def finish(opened: Iterable[tuple[Any, ...]]) -> None:
 
 def failed_all(several: Sequence[Watched], opened: Any, error: BaseException, event: Any) -> None:
     """Write the end stamps of an event that an exception left."""
-    for one, (rows, at) in zip(several, opened, strict=True):
+    for one, (*_, rows, at) in zip(several, opened, strict=True):
         failed(one, rows, at, error, event, None)
 
 

@@ -108,6 +108,13 @@ def usual(engine: Engine) -> None:
     Average(output_transform=lambda loss: loss).attach(engine, "mean")
 
 
+def few_filters(engine: Engine) -> None:
+    everywhere(engine)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(every=2), log)
+    engine.add_event_handler(Events.GET_BATCH_STARTED(once=3), log)
+    engine.add_event_handler(Events.EPOCH_COMPLETED(every=2), log)
+
+
 def early_stop(engine: Engine) -> None:
     everywhere(engine)
     with_validation(engine, data(2))
@@ -509,9 +516,9 @@ CASES = [
         make=lambda: stepped(lambda engine, batch: engine.state.iteration),
         **run(lambda: None, max_epochs=2, epoch_length=3),
     ),
-    case("data that ends", usual, **run(lambda: iter(list(data(4))), max_epochs=3)),
+    case("data that ends", few_filters, **run(lambda: iter(list(data(4))), max_epochs=3)),
     case(
-        "data that ends sooner than the epoch", usual, **run(lambda: iter(list(data(4))), max_epochs=3, epoch_length=3)
+        "data that ends sooner than the epoch", few_filters, **run(lambda: iter(list(data(4))), max_epochs=3, epoch_length=3)
     ),
     case("data without a length", usual, **run(lambda: Stream(3), max_epochs=3)),
     case("data without a length and a limit", usual, **run(lambda: Stream(3), max_iters=7)),

@@ -99,8 +99,9 @@ class Watch:
         self.package = sys.modules[root]
         self.strategy = sys.modules[f"{root}.strategies"].Strategy  # type: ignore[attr-defined]
         self.profiler = sys.modules[f"{root}.profilers"].Profiler  # type: ignore[attr-defined]
-        self.codes = {getattr(self.call, name).__code__: name for name in (*CALLBACKS, *OTHERS)}
-        self.runs = {getattr(self.package.Trainer, name).__code__: name for name in RUNS}
+        # by identity: each call of python's is looked up here, and code objects are slow to compare
+        self.codes = {id(getattr(self.call, name).__code__): name for name in (*CALLBACKS, *OTHERS)}
+        self.runs = {id(getattr(self.package.Trainer, name).__code__): name for name in RUNS}
         self.interrupt = self.call._interrupt.__code__
 
     def nested(self, call: Call) -> Loop:
@@ -121,15 +122,18 @@ class Watch:
 
     def trace(self, frame: FrameType, kind: str, arg: object) -> Any:
         code = frame.f_code
-        if code in self.codes:
-            return self.dispatch(frame, self.codes[code])
-        if code in self.runs and self.calling:
+        known = id(code)
+        if known in self.codes:
+            return self.dispatch(frame, self.codes[known])
+        if known in self.runs and self.calling:
             return self.run(frame)
         if code.co_name in ("start", "stop") and self.is_profiler(frame):
             return self.action(frame)
         if code is self.interrupt and self.watched(frame.f_locals["trainer"]):
             return self.in_dispatch  # the strategy is called from here, without a dispatch
-        return self.handler(frame)
+        if code.co_name == "on_exception" or self.dispatches:
+            return self.handler(frame)
+        return None
 
     def watched(self, trainer: Any) -> bool:
         return trainer is self.trainer or bool(self.calling)
@@ -222,17 +226,20 @@ class Watch:
         if not self.dispatches:
             return None
         dispatch, hook = self.dispatches[-1]
-        if hook in STEPS and code in codes(getattr(self.module(dispatch), hook)):
+        if hook in STEPS and not self.stepped(hook) and code is first_code(getattr(self.module(dispatch), hook)):
             return self.edge_call(hook, f"{type(self.module(dispatch)).__name__}#0", code)
         if frame.f_back is not dispatch:
             return None
         owner, function, base = self.called(dispatch, hook)
-        if function is None or code not in codes(function):
+        if code is not first_code(function):
             return None
         if code is getattr(getattr(base, hook.rpartition(".")[2], None), "__code__", None):
             return None
         number = self.ids.get(id(owner), f"{type(owner).__name__}#0")
         return self.edge_call(hook, number, code) if hook in EDGES else self.calls(frame, number, hook)
+
+    def stepped(self, hook: str) -> bool:
+        return self.event is None or self.event.name != hook or bool(self.event.calls)
 
     def module(self, dispatch: FrameType) -> Any:
         return dispatch.f_locals["trainer"].lightning_module
@@ -240,7 +247,7 @@ class Watch:
     def called(self, dispatch: FrameType, hook: str) -> tuple[Any, Any, Any]:
         """Return whose hook a dispatch is about to call, the function, and the class in which it does nothing."""
         names, trainer = dispatch.f_locals, dispatch.f_locals["trainer"]
-        function = self.codes[dispatch.f_code]
+        function = self.codes[id(dispatch.f_code)]
         if function == "_call_strategy_hook":
             return trainer.strategy, names.get("fn"), self.strategy
         if function == "_call_lightning_datamodule_hook":
@@ -277,7 +284,7 @@ class Watch:
 
     def run(self, frame: FrameType) -> Any:
         """A run begins inside a handler: its map is read now."""
-        method = self.runs[frame.f_code]
+        method = self.runs[id(frame.f_code)]
         top = self.calling[-1]
         if top.run is None:
             names = frame.f_code.co_varnames[1 : frame.f_code.co_argcount]
@@ -305,15 +312,15 @@ class Watch:
         return not any(hook == "configure_callbacks" for _, hook in self.dispatches) and self.event is not None
 
 
-def codes(function: Any) -> set[CodeType]:
+def first_code(function: Any) -> CodeType | None:
     """The code that calling a function runs first."""
     if isinstance(function, MethodType):
-        return codes(function.__func__)
+        return first_code(function.__func__)
     if isinstance(function, functools.partial):
-        return codes(function.func)
+        return first_code(function.func)
     if isinstance(function, FunctionType):
-        return {function.__code__}
-    return codes(type(function).__call__) if callable(function) and hasattr(type(function).__call__, "__code__") else set()
+        return function.__code__
+    return getattr(getattr(type(function), "__call__", None), "__code__", None)
 
 
 def where(code: CodeType) -> str:

@@ -61,7 +61,7 @@ def accepts(obj: object) -> bool:
 
 
 def facts(obj: Engine) -> dict[str, object]:
-    """Return what a recording says of an engine: its class, the class of the one model that its step uses, the device."""
+    """Return what a recording says of an engine: its class, that of the one model that its step uses, the device."""
     names = Names.of(obj._process_function, obj)
     held = [] if names is None else [*_cells(names.function), *names.known.values()]
     models = [one for one in held if isinstance(one, torch.nn.Module) and not type(one).__module__.endswith(".loss")]
@@ -82,7 +82,7 @@ def _cells(function: Any) -> list[Any]:
     return found
 
 
-def describe(  # noqa: PLR0913 - what `inspect` takes
+def describe(
     obj: Engine,
     run: str,
     *,
@@ -113,7 +113,7 @@ def describe(  # noqa: PLR0913 - what `inspect` takes
 
 
 def describe_call(obj: Engine, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
-    """Return the loop of one call of `obj.run` with these arguments, by parameter name; `cbs` stand behind the others."""
+    """Return the loop of one call of `obj.run` with these arguments, by parameter name; `cbs` stand behind all others."""
     if method not in RUNS:
         raise UnknownChoice.of("run", method, RUNS)
     with collector.paused():
@@ -183,7 +183,5 @@ def _own_events(engine: Engine, found: list[Member], steps: Process) -> dict[str
         for name, _ in member.doing.fires:
             by.setdefault(name, []).append(member.id)
     names = [name for name in dict.fromkeys([*walk_events(engine), *by]) if name not in EVENTS]
-    return {
-        name: f"An event of the program's own, fired by {', '.join(dict.fromkeys(by.get(name, ['nobody that was found'])))}."
-        for name in names
-    }
+    who = {name: ", ".join(dict.fromkeys(by.get(name, ["nobody that was found"]))) for name in names}
+    return {name: f"An event of the program's own, fired by {who[name]}." for name in names}

@@ -23,6 +23,9 @@ from loopscope.model import Binding, Event, Handler, Need
 NEVER = "never"
 """A flag that is always False: for what the settings rule out."""
 
+STARTED_DATA = "the data is started"
+"""The flag under which an epoch goes on with the data of the one before."""
+
 SKIPPED = {"terminate": "COMPLETED", "terminate_epoch": "EPOCH_COMPLETED"}
 """Methods that can be told to leave out an event -> that event."""
 
@@ -147,7 +150,8 @@ def bind(found: list[Member], filters: Filters) -> Binding:
             needs.append(Need(member.kept, True, "only while it is attached"))
         reason = _reason(len(listed) + 1, counts[member.one.event], member.one.mine)
         listed.append(_handler(member, reason, tuple(needs), found))
-    return Binding({event: tuple(listed) for event, listed in handlers.items()})
+    resets = {"EPOCH_COMPLETED": ((STARTED_DATA, True),)}
+    return Binding({event: tuple(listed) for event, listed in handlers.items()}, resets)
 
 
 def _handler(member: Member, reason: str, needs: tuple[Need, ...], found: list[Member]) -> Handler:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ignite.engine import Engine
-from ignite.engine.events import RemovableEventHandle
+from ignite.engine.events import EventsList, RemovableEventHandle
 
-from loopscope.adapters.ignite.attached import Attached, event_name, walk_events
+from loopscope.adapters.ignite.attached import Attached, attached, event_name, walk_events
 from loopscope.adapters.ignite.names import UNKNOWN, Names
 from loopscope.adapters.ignite.process import CORE, FIRING, fired_name
 from loopscope.adapters.ignite.vocabulary import STOPS
@@ -31,8 +31,8 @@ class Doings:
     """What one handler may do to its engine.
 
     `stops` are those of `STOPS` that it may call, `skips` says of each whether it may leave out the event that follows
-    (`skip_completed`). `fires` are events that it may fire and where, `resets` what of `COUNTS` it assigns. `data` says that it
-    may change the data, `adds` that it attaches handlers, `removes` whom it may detach: (function, event name), or None
+    (`skip_completed`). `fires` are events that it may fire and where, `resets` what of `COUNTS` it assigns. `data` says
+    that it may change the data, `adds` that it attaches handlers, `removes` whom it may detach: (function, event name), or None
     for anybody. `exhausts` says that it may raise StopIteration, which ignite takes for the end of the data.
     """
 
@@ -44,63 +44,94 @@ class Doings:
     adds: bool = False
     removes: tuple[tuple[Any, str], ...] | None = ()
     exhausts: bool = False
-    others: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 def doings(engine: Engine, function: Any, done: Effects, given: Iterable[Any] = ()) -> Doings:
     """Return what `function` may do to `engine`; `done` is what its source shows, `given` what it is called with."""
     names = Names.of(function, *given)
-    calls = list(_calls(names)) if names is not None else []
-    stops = frozenset(name for name in done.nested(STOPS) if _concerns(engine, names, calls, name))
+    calls = _calls(names)
+    stops, skips = _stops(engine, names, calls)
+    unseen = frozenset(_elsewhere(calls, done, STOPS))
     texts = [item.target for item in done.items if item.kind == "calls"]
-    skips = frozenset(name for name in stops if any(f".{name}(" in text and f".{name}()" not in text for text in texts))
-    nested = bool(done.nested(("run",)))
     written = [item.target for item in done.items if item.kind == "writes" and item.on == "learner"]
     return Doings(
-        stops=stops | (frozenset(STOPS[:2]) if nested else frozenset()),
-        skips=skips | (frozenset(STOPS[:2]) if nested else frozenset()),
+        stops=stops | unseen,
+        skips=skips | {name for name in unseen if any(_has_arguments(text, name) for text in texts)},
         fires=tuple(_fires(engine, names, calls, done)),
         resets=frozenset(name for name in COUNTS if any(text.endswith(f".state.{name}") for text in written)),
         data=bool(done.nested(("set_data",))) or any(text.endswith(".state.dataloader") for text in written),
         adds=bool(done.nested(("add_event_handler", "on", "attach"))),
         removes=_removes(engine, names, calls, done),
         exhausts=any(item.kind == "raises" and _may_be_stop(item.target) for item in done.items),
-        others=frozenset(done.nested(("run",))),
     )
 
 
-def _calls(names: Names) -> Iterator[ast.Call]:
-    found = syntax(names.function)
-    return (one for one in ast.walk(found.node) if isinstance(one, ast.Call)) if found is not None else iter(())
+def _calls(names: Names | None) -> list[ast.Call]:
+    """Return the calls of methods in a function's own source."""
+    found = None if names is None else syntax(names.function)
+    if found is None:
+        return []
+    return [one for one in ast.walk(found.node) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
 
 
-def _concerns(engine: Engine, names: Names | None, calls: Iterable[ast.Call], method: str) -> bool:
-    """Return whether a method that is called may be this engine's: not where all calls are of other engines."""
-    whose = [
-        names.look(one.func.value)
-        for one in calls
-        if names is not None and isinstance(one.func, ast.Attribute) and one.func.attr == method
-    ]
-    return not whose or any(one is engine or not isinstance(one, Engine) for one in whose)
+def _of(
+    calls: Iterable[ast.Call], names: Names | None, methods: Collection[str]
+) -> Iterator[tuple[ast.Call, str, Any]]:
+    """Yield the calls of some methods, with the method's name and whose it is."""
+    for one in calls:
+        if names is not None and isinstance(one.func, ast.Attribute) and one.func.attr in methods:
+            yield one, one.func.attr, names.look(one.func.value)
+
+
+def _elsewhere(calls: Iterable[ast.Call], done: Effects, methods: Collection[str]) -> Iterator[str]:
+    """Yield those of some methods that are called by what the function calls, not by itself."""
+    here = {one.func.attr for one in calls if isinstance(one.func, ast.Attribute)}
+    return (name for name in done.nested(methods) if name not in here)
+
+
+def _stops(
+    engine: Engine, names: Names | None, calls: Iterable[ast.Call], depth: int = 3
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return which of `STOPS` may be called of this engine, and which of them with an argument.
+
+    An engine that is run inside is asked as well: early stopping stands at the evaluator, and ends the trainer.
+    """
+    stops, skips = set(), set()
+    for call, method, whose in _of(calls, names, STOPS):
+        if whose is engine or whose is UNKNOWN:
+            stops.add(method)
+            skips |= {method} if call.args or call.keywords else set()
+    for _, _, whose in _of(calls, names, ("run",)) if depth else ():
+        if whose is UNKNOWN:
+            stops |= {"terminate", "terminate_epoch"}
+        elif isinstance(whose, Engine) and whose is not engine:
+            for one in attached(whose):
+                theirs = Names.of(one.function, *given_to(one, whose))
+                inner = _stops(engine, theirs, _calls(theirs), depth - 1)
+                stops |= inner[0]
+                skips |= inner[1]
+    return frozenset(stops), frozenset(skips)
+
+
+def _has_arguments(text: str, method: str) -> bool:
+    return f".{method}(" in text and f".{method}()" not in text
 
 
 def _fires(
-    engine: Engine, names: Names | None, calls: Iterable[ast.Call], done: Effects
+    engine: Engine, names: Names | None, calls: list[ast.Call], done: Effects
 ) -> Iterator[tuple[str, Place | None]]:
     """Yield the events that a handler may fire at this engine; all of the user's own where it is not known which."""
     if not done.nested(FIRING):
         return
     found: dict[str, Place | None] = {}
     here, unsure = False, False
-    for one in calls:
-        if names is None or not isinstance(one.func, ast.Attribute) or one.func.attr not in FIRING or not one.args:
-            continue
-        here, whose = True, names.look(one.func.value)
-        if whose is engine or not isinstance(whose, Engine):
-            name = fired_name(one.args[0], names)
+    for call, _, whose in _of(calls, names, FIRING):
+        here = True
+        if call.args and names is not None and (whose is engine or not isinstance(whose, Engine)):
+            name = fired_name(call.args[0], names)
             unsure |= name is None
             if name is not None:
-                found.setdefault(name, Place(names.function.__code__.co_filename, one.lineno))
+                found.setdefault(name, Place(names.function.__code__.co_filename, call.lineno))
     if not here:  # fired by a function that it calls
         shown = [_last_name(item.target) for item in done.items if ".fire_event(" in item.target]
         unsure = not shown or None in shown
@@ -125,23 +156,18 @@ def _last_name(text: str) -> str | None:
 
 
 def _removes(
-    engine: Engine, names: Names | None, calls: Iterable[ast.Call], done: Effects
+    engine: Engine, names: Names | None, calls: list[ast.Call], done: Effects
 ) -> tuple[tuple[Any, str], ...] | None:
     """Return whom a handler may detach: by `remove_event_handler`, or by the handle that attaching gave."""
     found: list[tuple[Any, str]] = []
-    for one in calls:
-        if names is None or not isinstance(one.func, ast.Attribute):
-            continue
-        whose = names.look(one.func.value)
-        if one.func.attr == "remove" and isinstance(whose, RemovableEventHandle):
-            if whose.engine() is engine:
-                listed = whose.event_name if hasattr(whose.event_name, "__iter__") else [whose.event_name]
+    for call, method, whose in _of(calls, names, ("remove", "remove_event_handler")):
+        if method == "remove":
+            if isinstance(whose, RemovableEventHandle) and whose.engine() is engine:
+                listed = whose.event_name if isinstance(whose.event_name, EventsList) else [whose.event_name]
                 found += [(whose.handler(), event_name(event)) for event in listed]
-        elif one.func.attr == "remove_event_handler":
-            if isinstance(whose, Engine) and whose is not engine:
-                continue
-            event = fired_name(one.args[1], names) if len(one.args) == 2 else None
-            function = names.look(one.args[0]) if one.args else UNKNOWN
+        elif names is not None and (whose is engine or not isinstance(whose, Engine)):
+            event = fired_name(call.args[1], names) if len(call.args) == 2 else None
+            function = names.look(call.args[0]) if call.args else UNKNOWN
             if event is None or function is UNKNOWN:
                 return None
             found.append((function, event))

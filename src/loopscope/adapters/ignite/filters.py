@@ -1,4 +1,4 @@
-"""At which counts an event's filter lets a handler run: `every=3`, `once=`, `before=`, `after=`, or one that the run asks.
+"""At which counts an event's filter lets a handler run: `every=`, `once=`, `before=`, `after=`, or one that the run asks.
 
 ignite gives a filter the epoch or the iteration that the engine's state holds when the event fires; what it was made
 of is read from its closure. Constraint: a filter is never asked, since it may be the user's own and count.
@@ -22,7 +22,7 @@ Span = tuple[int, int | None, int]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The counts at which a filter says yes, and that in words: `only every 3 {}s`, with the name of what is counted."""
+    """The counts at which a filter says yes, and that in words: `only every 3 {}s`, for the name of what is counted."""
 
     spans: tuple[Span, ...]
     words: str
@@ -36,14 +36,17 @@ class Filter:
 
     def entries(self, before: int) -> tuple[Span, ...]:
         """Return the spans as numbers of entries from 1, where the count at the first entry is `before + 1`."""
-        moved = (_moved(first - before, None if last is None else last - before, step) for first, last, step in self.spans)
+        moved = (
+            _moved(first - before, None if last is None else last - before, step) for first, last, step in self.spans
+        )
         return tuple(one for one in moved if one[1] is None or one[0] <= one[1])
 
     def how_many(self, before: int, entries: int) -> int:
         """Return at how many of so many entries it says yes."""
         spans = self.entries(before)
         return sum(
-            max(0, ((entries if last is None else min(entries, last)) - first) // step + 1) for first, last, step in spans
+            max(0, ((entries if last is None else min(entries, last)) - first) // step + 1)
+            for first, last, step in spans
         )
 
 
@@ -103,5 +106,3 @@ def named_filter(asks: Any, by: str) -> str:
     """Return in words that a filter of the user's own decides."""
     name = getattr(asks, "__name__", type(asks).__name__)
     return f"only if {'a lambda' if name == '<lambda>' else name}(engine, {by}) says so"
-
-

@@ -30,14 +30,14 @@ def attached_by(engine: Engine, cbs: object) -> list[Attached]:
 def _pairs(cbs: object) -> Iterator[tuple[Any, Any, tuple[Any, ...]]]:
     if cbs is None:
         return
-    several = [cbs] if _is_pair(cbs) or not isinstance(cbs, (list, tuple)) else cbs
+    several: Iterable[Any] = [cbs] if _is_pair(cbs) or not isinstance(cbs, (list, tuple)) else cbs
     for one in several:
         if not _is_pair(one):
             raise BadCallback(_refused(one))
         yield one[0], one[1], tuple(one[2:])
 
 
-def _is_pair(one: object) -> bool:
+def _is_pair(one: Any) -> bool:
     if not isinstance(one, tuple) or len(one) < 2:
         return False
     return isinstance(one[0], (str, CallableEventWithFilter, EventsList)) and not isinstance(one[1], tuple)

@@ -11,9 +11,9 @@ from ignite.handlers.time_profilers import BasicTimeProfiler, HandlersTimeProfil
 
 from loopscope.adapters.ignite.attached import owner
 from loopscope.adapters.ignite.binding import Member
-from loopscope.adapters.ignite.doings import CORE, Openings
+from loopscope.adapters.ignite.doings import Openings
 from loopscope.adapters.ignite.plan import Plan
-from loopscope.adapters.ignite.process import Process
+from loopscope.adapters.ignite.process import CORE, Process
 from loopscope.source import place
 
 LOOP = (
@@ -40,7 +40,7 @@ def notes(engine: Engine, plan: Plan, members: list[Member], process: Process, o
     yield from _state(plan)
     for name in overridden(engine):
         where = place(vars(engine).get(name, getattr(type(engine), name)))
-        yield f"{type(engine).__name__} has its own {name} ({where}): the map shows ignite's, which may not be what runs"
+        yield f"{type(engine).__name__} has its own {name} ({where}): the map shows ignite's, and that is what may not run"
     yield from _swallowing(engine, members, openings)
     for member in members:
         yield from _changes(member)
@@ -87,8 +87,8 @@ def _swallowing(engine: Engine, members: list[Member], openings: Openings) -> It
         yield "somebody handles EXCEPTION_RAISED: an error ends the run only if a handler there raises it again"
     else:
         yield (
-            "engine._event_handlers has an empty list for EXCEPTION_RAISED: ignite swallows every error without a word. "
-            "Type engine._event_handlers.pop(Events.EXCEPTION_RAISED)"
+            "engine._event_handlers has an empty list for EXCEPTION_RAISED: ignite swallows every error without a "
+            "word. Type engine._event_handlers.pop(Events.EXCEPTION_RAISED)"
         )
 
 
@@ -133,12 +133,12 @@ def of_version(version: str, tested: tuple[str, str]) -> Iterator[str]:
     """Yield a note for a version that the tests do not hold the map against."""
     least, below = (_numbers(one) for one in tested)
     if not least <= _numbers(version) < below:
-        yield f"pytorch-ignite {version} is not one that this map was tested with ({tested[0]} up to before {tested[1]})"
+        yield f"pytorch-ignite {version} was not tested: this map was held against {tested[0]} up to before {tested[1]}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     found = []
-    for part in version.split("+")[0].split("."):
+    for part in version.partition("+")[0].split("."):
         digits = "".join(one for one in part if one.isdigit())
         if not digits:
             break

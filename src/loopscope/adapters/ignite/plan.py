@@ -172,7 +172,7 @@ def _new(length: int | None, max_epochs: int | None, max_iters: int | None) -> P
     return _counted(0, 0, 0, length, max_epochs, max_iters)
 
 
-def _counted(  # noqa: PLR0913, PLR0917 - the state and the limits of a run
+def _counted(  # noqa: PLR0913 - the state and the limits of a run
     epoch: int,
     iteration: int,
     skipped: int,
@@ -181,7 +181,7 @@ def _counted(  # noqa: PLR0913, PLR0917 - the state and the limits of a run
     max_iters: int | None,
     inside: bool = False,
 ) -> Plan:
-    """Return how many epochs begin, and with how many batches the last one is cut; `inside`: in the first one already."""
+    """Return how many epochs begin and with how many batches a last one is cut; `inside`: in the first one already."""
     plan = Plan("new", True, epoch, iteration, skipped, length, max_iters=max_iters)
     if length is None:
         return replace(plan, epochs=None if max_iters is not None else max(0, (max_epochs or 0) - epoch))
@@ -230,9 +230,7 @@ def _left(iterator: Any) -> int | None:
 def _done(state: Any, max_epochs: int | None, max_iters: int | None) -> bool:
     by_iteration = max_iters is not None and state.iteration >= max_iters
     by_count = (
-        state.epoch_length is not None
-        and max_epochs is not None
-        and state.iteration >= state.epoch_length * max_epochs
+        state.epoch_length is not None and max_epochs is not None and state.iteration >= state.epoch_length * max_epochs
     )
     return by_iteration or by_count or (max_epochs is not None and state.epoch >= max_epochs)
 
@@ -255,7 +253,9 @@ def _check(engine: Engine, given: Mapping[str, Any]) -> None:
     """Raise `BadValue` for arguments that `Engine.run` refuses."""
     state, data = engine.state, given["data"]
     if data is not None and not isinstance(data, Iterable):
-        raise BadValue(f"data={data!r} cannot be iterated over. Accepted: a DataLoader, a list of batches, an iterator.")
+        raise BadValue(
+            f"data={data!r} cannot be iterated over. Accepted: a DataLoader, a list of batches, an iterator."
+        )
     for name in ("max_epochs", "max_iters", "epoch_length"):
         if given[name] is not None and (isinstance(given[name], bool) or not hasattr(given[name], "__index__")):
             raise BadValue(f"{name}={given[name]!r} is no whole number. Type {name}=1, say.")

@@ -45,14 +45,19 @@ def process(engine: Engine, fired_elsewhere: Collection[str] = ()) -> Process:
     name = class_name(function)
     first = Step(name, f"{name}(engine, batch)", place(function))
     names = Names.of(function, engine)
-    reading = _Reading(engine, names)
-    nodes = [first, *_without_echo(reading.function(names))] if names is not None else [first]
+    nodes: list[Node] = [first]
+    fires: list[str] = []
+    dynamic = False
+    if names is not None:
+        reading = _Reading(engine, names)
+        nodes += _without_echo(reading.function(names))
+        fires, dynamic = reading.fires, reading.dynamic
     own = [name for name in walk_events(engine) if name not in CORE]
-    rest = [name for name in own if reading.dynamic or (name not in reading.fires and name not in fired_elsewhere)]
+    rest = [name for name in own if dynamic or (name not in fires and name not in fired_elsewhere)]
     if rest:
         may = tuple(Event(name, None, (Need(f"fires {name}", True, "only if it is fired"),)) for name in rest)
         nodes.append(Scope("own events", may, repeat=Repeat(0, None, "as often as they are fired")))
-    return Process(tuple(nodes), tuple(dict.fromkeys(reading.fires)), reading.dynamic)
+    return Process(tuple(nodes), tuple(dict.fromkeys(fires)), dynamic)
 
 
 CORE = frozenset(one.name for one in Events)
@@ -73,7 +78,7 @@ class _Reading:
     """One process function being read, with the functions that it hands the engine on to."""
 
     engine: Engine
-    names: Names | None
+    names: Names
     file: str = ""
     fires: list[str] = field(default_factory=list)
     dynamic: bool = False
@@ -208,7 +213,8 @@ class _Reading:
         if _is_loss(callee, last):
             return "loss"
         if isinstance(callee, nn.Module) or (
-            isinstance(callee, FunctionType) and any(isinstance(one, nn.Module) for one in arguments)
+            isinstance(callee, FunctionType)
+            and any(isinstance(one, nn.Module) for one in arguments)
             and not any(one is self.engine for one in arguments)
         ):
             return "forward"
@@ -228,7 +234,7 @@ def fired_name(node: ast.expr, names: Names) -> str | None:
         return event_name(known)
     if isinstance(node, ast.Attribute):
         cls = names.look(node.value)
-        if isinstance(cls, type) and issubclass(cls, EventEnum) and node.attr in cls.__members__:
+        if isinstance(cls, type) and issubclass(cls, EventEnum) and node.attr in vars(cls)["_member_map_"]:
             return node.attr
     return None
 

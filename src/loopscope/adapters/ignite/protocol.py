@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from loopscope.adapters.ignite.binding import Counted, skipping
+from loopscope.adapters.ignite.binding import STARTED_DATA, Counted, skipping
 from loopscope.adapters.ignite.doings import Openings
 from loopscope.adapters.ignite.lines import DRAWING, SETTING_UP, STARTING, Lines
 from loopscope.adapters.ignite.plan import BEFORE_ITERATION, Part, Plan
@@ -21,7 +21,7 @@ TERMINATE, TERMINATE_EPOCH, INTERRUPT = "terminate()", "terminate_epoch()", "int
 NOT_CAUGHT = ("KeyboardInterrupt", "SystemExit", "GeneratorExit", "CancelledError")
 """What `except Exception` lets pass."""
 
-EXHAUSTED, STARTED_DATA, DRAWN = "the data is at its end", "the data is started", "a batch is there"
+EXHAUSTED, DRAWN = "the data is at its end", "a batch is there"
 AGAIN = "DATALOADER_STOP_ITERATION is not the last event"
 
 AT_END = Need(EXHAUSTED, True, "only when the data is at its end")
@@ -133,7 +133,7 @@ class Protocol:
         self.epoch += 1
         return made
 
-    def around(  # noqa: PLR0913, PLR0917 - the parts of one scope
+    def around(
         self,
         head: tuple[Node, ...],
         body: Iterable[Node],
@@ -241,7 +241,7 @@ class Protocol:
 
     def rest_of_batch(self, event: str) -> list[Node]:
         counts = self.iteration + (event in BEFORE_ITERATION)
-        sets = [
+        sets: list[tuple[str, bool | None]] = [
             (one.flag, one.filter.at(self.iteration if one.event.startswith("GET") else counts))
             for one in self.counted
             if one.by == "iteration"
@@ -273,7 +273,7 @@ class Protocol:
     # -- counts ------------------------------------------------------------------------------------------
 
     def turns(self, events: Iterable[str], before: int) -> tuple[Turns, ...]:
-        """Return the flags of filters at `events`, by the entries of a scope whose first one has the count `before`+1."""
+        """Return the flags of filters at `events`, by the entries of a scope; the first one has the count `before + 1`."""
         here = [one for one in self.counted if one.event in events and one.by not in self.openings.resets]
         return tuple(Turns(one.flag, one.filter.entries(before)) for one in here)
 

@@ -1,4 +1,4 @@
-"""What ignite calls its parts, for the reader of handlers: which arguments and attributes hold an engine, and what else."""
+"""What ignite calls its parts, for the reader of handlers: which arguments and attributes hold an engine."""
 
 from __future__ import annotations
 

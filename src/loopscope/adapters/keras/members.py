@@ -115,7 +115,8 @@ def gather(callbacks: object, own: list[Any], run: str, verbose: object) -> Memb
     held = _flat(callbacks) if given is None else list(given.callbacks)
     bad = tuple(_bad(callbacks)) if given is None else ()
     word = "the CallbackList" if given is not None else "callbacks"
-    members = [Member(type(one), one, n, f"{nth(n)} in {word}") for n, one in enumerate(held, 1)]
+    first = {id(one): n for n, one in reversed([*enumerate(held, 1)])}  # one that stands there twice is one callback
+    members = [Member(type(one), one, first[id(one)], f"{nth(n)} in {word}") for n, one in enumerate(held, 1)]
     for one in own:
         number = len(members) + 1
         members.append(Member(type(one), one, number, f"{nth(number)} in {word}, as the last one given", "cbs", True))

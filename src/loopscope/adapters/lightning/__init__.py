@@ -20,7 +20,7 @@ from loopscope import collector
 from loopscope.adapters.lightning.binding import KEPT, Bound, bind
 from loopscope.adapters.lightning.evaluating import Evaluating
 from loopscope.adapters.lightning.given import RUNS, Given, given
-from loopscope.adapters.lightning.hooks import HOOKS
+from loopscope.adapters.lightning.hooks import HOOKS, QUIET
 from loopscope.adapters.lightning.members import Member, Members, listed, members
 from loopscope.adapters.lightning.nodes import Nodes
 from loopscope.adapters.lightning.notes import TESTED, fit_notes, notes
@@ -29,11 +29,12 @@ from loopscope.adapters.lightning.packages import Package, imported, of_class
 from loopscope.adapters.lightning.plan import Plan, Planner
 from loopscope.adapters.lightning.resume import Checkpoint, checkpoint, start
 from loopscope.adapters.lightning.running import Running
+from loopscope.adapters.lightning.saving import EVENTS as SAVING
 from loopscope.adapters.lightning.saving import saving
 from loopscope.adapters.lightning.stops import Stops, stops
 from loopscope.adapters.lightning.training import ASKING, CLEARED, DUE, LAST, Training
-from loopscope.catalog import lightning as catalog
 from loopscope.catalog import described
+from loopscope.catalog import lightning as catalog
 from loopscope.errors import BadValue, UnknownChoice
 from loopscope.model import Event, Loop, Need, Node, Repeat, Scope
 
@@ -78,7 +79,7 @@ def facts(obj: Any) -> dict[str, object]:
     }
 
 
-def describe(  # noqa: PLR0913 - the protocol of all adapters
+def describe(
     obj: Any,
     run: str,
     *,
@@ -98,7 +99,9 @@ def describe(  # noqa: PLR0913 - the protocol of all adapters
         raise BadValue(f"Trainer.{run} has no epochs. Leave epochs and start_epoch out.")
     epochs = None if epochs is None else _natural("epochs", epochs)
     with collector.paused():
-        asked = given(_package(obj), obj, run, arguments, epochs=epochs, start_epoch=_natural("start_epoch", start_epoch))
+        asked = given(
+            _package(obj), obj, run, arguments, epochs=epochs, start_epoch=_natural("start_epoch", start_epoch)
+        )
         return _described(asked, members(asked, cbs))
 
 
@@ -138,34 +141,36 @@ class _Stage:
 
 
 def _described(asked: Given, found: Members) -> Loop:
-    nodes = Nodes(asked)
-    bound = bind(asked, found.members, HOOKS)
+    quiet = bind(asked, found.members, QUIET).found
+    nodes = Nodes(asked, frozenset(event for event, handlers in quiet.items() if handlers))
     loaded = checkpoint(asked, found.members)
     fits = asked.run == "fit"
-    stage = _fit(asked, found.members, bound, nodes, loaded) if fits else _Stage(Evaluating(asked, nodes).alone())
+    stage = _fit(asked, found.members, nodes, loaded) if fits else _Stage(Evaluating(asked, nodes).alone())
     tuned = any(one.tunes for one in found.members)
-    root = opened(Running(asked, nodes, loaded, tuned).root(*stage.nodes), bound)
-    events = dict.fromkeys(_fired(root))
-    inner = {name for event in events for one in bound.found.get(event, ()) for node in one.handler.inside for name in _fired(node)}
-    fired = Bound({event: bound.found.get(event, ()) for event in (*events, *sorted(inner - events.keys()))})
-    said = (*found.notes, *notes(asked, found.members, fired, set(events)), *stage.notes, *filter(None, [loaded.note]))
-    return _loop(asked, root, fired, said)
+    root = Running(asked, nodes, loaded, tuned).root(*stage.nodes)
+    bound = bind(asked, found.members, dict.fromkeys((*_fired(root), *SAVING)))
+    root = opened(root, bound)
+    if not any(one.handler.inside for one in bound.all()):
+        bound = Bound({event: handlers for event, handlers in bound.found.items() if event not in SAVING})
+    said = (*found.notes, *notes(asked, found.members, bound), *stage.notes, *filter(None, [loaded.note]))
+    return _loop(asked, root, bound, said)
 
 
-def _fit(asked: Given, found: tuple[Member, ...], bound: Bound, nodes: Nodes, loaded: Checkpoint) -> _Stage:
+def _fit(asked: Given, found: tuple[Member, ...], nodes: Nodes, loaded: Checkpoint) -> _Stage:
     """Return the stage of a fit: the check before it, and the training as its settings plan it."""
     begin, made = start(asked, loaded), optimizers(asked.model)
-    factor = _factors(asked, found)
-    planner = Planner(asked, begin, Stops(), factor, made.schedules is None or bool(made.steps("epoch", False)))
-    amid = planner.interval(None) != 0
+    counts = made.schedules is None or bool(made.steps("epoch", False))
+    planner = Planner(asked, begin, Stops(), _factors(asked, found), counts)
     plan = planner.plan()
-    limits = stops(asked, bound, sanity=plan.sanity, amid=amid)
+    bound = bind(asked, found, (event for event in HOOKS if "test" not in event and "predict" not in event))
+    limits = stops(asked, bound, sanity=plan.sanity, amid=planner.interval(None) != 0)
     if limits.any:
         plan = replace(planner, stops=limits).plan()
     evaluating = Evaluating(asked, nodes)
     stage: list[Node] = []
     if plan.sanity:
-        known = () if begin.known else (Need("checked first", True, "a training that is taken up again is not checked first"),)
+        why = "a training that is taken up again is not checked first"
+        known = () if begin.known else (Need("checked first", True, why),)
         stage.append(replace(evaluating.sanity(), needs=known))
     stage += Training(asked, nodes, made, evaluating).train(plan)
     return _Stage(tuple(stage), tuple(fit_notes(asked, plan, limits)))
@@ -222,6 +227,7 @@ def _flags(bound: Bound) -> dict[str, bool | None]:
 
 def opened(scope: Scope, bound: Bound) -> Scope:
     """Return a scope in which what handlers fire inside enclosing calls has a place there."""
+
     def inside(node: Node) -> Node:
         return opened(node, bound) if isinstance(node, Scope) else node
 
@@ -243,7 +249,9 @@ def _call(asked: Given) -> str:
         if value is None or name == "verbose":
             continue
         plain = isinstance(value, (str, int, float, bool))
-        shown.append("model" if name == "model" else f"{name}={value!r}" if plain else name if not shown else f"{name}=...")
+        shown.append(
+            "model" if name == "model" else f"{name}={value!r}" if plain else name if not shown else f"{name}=..."
+        )
     if asked.run == "fit" and "model" not in asked.arguments:
         shown.insert(0, "model")
     return f"trainer.{asked.run}({', '.join(shown)})"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from loopscope.adapters.lightning.given import Given, Kind
-from loopscope.adapters.lightning.hooks import HOOKS, Hook, Who
+from loopscope.adapters.lightning.hooks import ENCLOSING, HOOKS, Hook, Who
 from loopscope.adapters.lightning.members import Member
 from loopscope.adapters.lightning.nodes import Nodes
 from loopscope.adapters.lightning.saving import EVENTS as INNER
@@ -20,7 +20,7 @@ from loopscope.adapters.lightning.saving import STATE, saving
 from loopscope.adapters.lightning.vocabulary import STOP, WAITING, vocabularies
 from loopscope.effects import Effects, Vocabulary
 from loopscope.handlers import said
-from loopscope.model import Binding, Handler, Need, Scope
+from loopscope.model import Binding, Handler, Need, Raise, Scope
 
 _MISSING: Any = object()
 
@@ -75,7 +75,9 @@ class Found:
             if item.kind in ("writes", "deletes") and item.on == "learner"
         ]
         touched = [part for item in done.items if item.kind == "calls" for part in item.target.split(".")]
-        return [name for name in dict.fromkeys((*written, *(t for t in touched if t == "callbacks"))) if name in SETTINGS]
+        return [
+            name for name in dict.fromkeys((*written, *(t for t in touched if t == "callbacks"))) if name in SETTINGS
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class _Binder:
             place=heard.place,
             facts=heard.facts,
             needs=owner.needs,
-            raises=heard.raises,
+            raises=_raises(event, heard.raises),
             nested=tuple(name for name in heard.nested if name != SAVE),
             inside=(self.saving(obj),) if saves else (),
         )
@@ -211,6 +213,11 @@ class _Binder:
         """Return what a checkpoint that this callback saves fires."""
         weights_only = getattr(obj, "save_weights_only", None) if isinstance(obj, self.checkpoint) else None
         return saving(self.given, self.nodes, weights_only=weights_only if isinstance(weights_only, bool) else None)
+
+
+def _raises(event: str, raises: tuple[Raise, ...]) -> tuple[Raise, ...]:
+    """Return what a handler may raise; not certain at a call around others, which is over by then."""
+    return tuple(replace(one, certain=False) for one in raises) if event in ENCLOSING else raises
 
 
 def _unsteady(members: tuple[Member, ...], bound: Bound) -> Bound:

@@ -90,7 +90,7 @@ class Evaluating:
         begins = (f"on_{name}_model_eval", f"on_{name}_start", f"on_{name}_epoch_start")
         whole = Scope(
             PASSES[kind],
-            (*several, *self.dry(kind, found)),
+            several,
             before=tuple(map(nodes.event, begins)),
             catches=(STOPS,),
             exit=tuple(ends),
@@ -99,16 +99,11 @@ class Evaluating:
         )
         return setup, whole
 
-    def dry(self, kind: Kind, found: Batches) -> Iterator[Node]:
-        """Yield the attempt to draw that finds a loader at its end, where it may end sooner than it was asked for."""
-        if found.upto:
-            yield self.draw(kind, Need("at its end", True, "the data lasts"))
-
-    def draw(self, kind: Kind, *needs: Need) -> Scope:
+    def draw(self, kind: Kind) -> Scope:
         nodes, name = self.nodes, f"{kind}_next"
         loop = "_PredictionLoop.run" if kind == "predict" else "_EvaluationLoop.run"
         module = PREDICTION_LOOP if kind == "predict" else EVALUATION_LOOP
-        return nodes.around(name, nodes.step("draw a batch", module, loop, "next"), needs=needs)
+        return nodes.around(name, nodes.step("draw a batch", module, loop, "next"))
 
     def batch(self, kind: Kind) -> Iterator[Node]:
         """Yield what happens to one batch."""

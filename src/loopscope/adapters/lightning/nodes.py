@@ -13,9 +13,13 @@ from loopscope.model import Event, Need, Node, Place, Scope, Step, enclosing
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Makes the nodes of one run: `Nodes(given).event("on_fit_start")`."""
+    """Makes the nodes of one run: `Nodes(given).event("on_fit_start")`.
+
+    `handled` are the events at which somebody does something: such an event is seen by a recording in any case.
+    """
 
     given: Given
+    handled: frozenset[str] = frozenset()
 
     def place(self, name: str, site: Site | None = None) -> Place | None:
         """Return the line that fires an event; `site` is a function that fires it instead of the usual one."""
@@ -25,8 +29,9 @@ class Nodes:
         return where.calls(package, hook.by) if hook.by else where.fires(package, hook.method or name)
 
     def event(self, name: str, *needs: Need, site: Site | None = None) -> Event:
-        quiet = name in QUIET and not (name == "on_exception" and self.given.datamodule is not None)
-        return Event(name, self.place(name, site), needs, "unseen" if quiet else "calls")
+        seen = name not in QUIET or (name in self.handled and name != "on_load_checkpoint")
+        seen = seen or (name == "on_exception" and self.given.datamodule is not None)
+        return Event(name, self.place(name, site), needs, "calls" if seen else "unseen")
 
     def around(self, name: str, *body: Node, site: Site | None = None, **more: Any) -> Scope:
         """Return the scope of a call that encloses `body`; `more` are further fields of `Scope`."""

@@ -37,8 +37,8 @@ def version_notes(package: Package) -> Iterator[str]:
         )
 
 
-def notes(given: Given, members: Iterable[Member], bound: Bound, root_events: set[str]) -> Iterator[str]:
-    """Yield the notes that hold for any run."""
+def notes(given: Given, members: Iterable[Member], bound: Bound) -> Iterator[str]:
+    """Yield the notes that hold for any run; `bound` are the handlers of the events that fire in it."""
     yield from version_notes(given.package)
     yield from _foreign(given)
     for found in bound.all():
@@ -48,8 +48,7 @@ def notes(given: Given, members: Iterable[Member], bound: Bound, root_events: se
             yield f"{where} {CHANGING}: {', '.join(changes)}; from there on the map may not hold"
     yield from misspelt(given, members)
     for member in members:
-        heard = any(one.handler.id == member.id for name in root_events for one in bound.found.get(name, ()))
-        if member.mine and not heard:
+        if member.mine and not any(one.handler.id == member.id for one in bound.all()):
             yield f"nothing in this run calls {member.id}: it handles none of the events that fire"
 
 
@@ -66,7 +65,7 @@ def fit_notes(given: Given, plan: Plan, stops: Stops) -> Iterator[str]:
         yield f"{type(given.model).__name__}.validation_step is not called: {why}"
     if source.defined and not given.overrides(STEPS["val"]):
         yield f"there is validation data, but {type(given.model).__name__} has no validation_step: no validation is run"
-    total, interval = batches(given, "train").total, trainer.val_check_interval
+    total, interval = batches(given, "train").total, getattr(trainer, "val_check_interval", None)
     too_long = isinstance(interval, int) and total is not None and interval > total
     if too_long and trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches > 0:
         yield (
@@ -172,7 +171,7 @@ def _is_known(given: Given, owner: Any) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    parts = [part for part in version.split("+")[0].split(".")[:2]]
+    parts = [part for part in version.split("+", maxsplit=1)[0].split(".")[:2]]
     return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in parts)
 
 

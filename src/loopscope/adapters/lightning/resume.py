@@ -91,7 +91,9 @@ def _saved(given: Given, path: str) -> Start:
         loop.load_state_dict(state)
         restarting = bool(loop.restarting)
         done = int(loop.epoch_progress.current.processed)
-        return Start(done, _steps(given, loop), loop.epoch_loop.batch_progress.total.ready, True, restarting, restarting)
+        return Start(
+            done, _steps(given, loop), loop.epoch_loop.batch_progress.total.ready, True, restarting, restarting
+        )
     except Exception:  # a checkpoint of another version: the run may take it up nevertheless
         return Start(known=False, restarting=False, inside=True)
 

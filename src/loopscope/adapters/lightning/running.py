@@ -95,4 +95,3 @@ class Running:
             yield nodes.event("on_fit_end")
         yield nodes.event("teardown")
         yield nodes.step("write the results", "trainer.call", "_call_teardown_hook", "describe")
-

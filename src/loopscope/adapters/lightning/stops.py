@@ -92,5 +92,5 @@ def _never(given: Given, found: Found) -> bool:
     trainer = given.trainer
     at_end = found.owner._check_on_train_epoch_end
     if at_end is None:  # it decides in its setup
-        at_end = trainer.val_check_interval == 1.0 and trainer.check_val_every_n_epoch == 1
+        at_end = getattr(trainer, "val_check_interval", None) == 1.0 and trainer.check_val_every_n_epoch == 1
     return bool(trainer.fast_dev_run) or bool(at_end) is not (found.handler.method == "on_train_epoch_end")

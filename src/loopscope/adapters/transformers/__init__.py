@@ -24,6 +24,7 @@ from loopscope import collector
 from loopscope.adapters.transformers import notes
 from loopscope.adapters.transformers.binding import Read, bind, opened, read
 from loopscope.adapters.transformers.control import HOME, NOTHING, Steering
+from loopscope.adapters.transformers.dispatch import DISPATCHING, adopt, attach, calibrate, dispatched, verify
 from loopscope.adapters.transformers.members import Member, flow, instances, members
 from loopscope.adapters.transformers.notes import TESTED
 from loopscope.adapters.transformers.opening import Open
@@ -45,7 +46,22 @@ from loopscope.catalog.transformers import EVENTS
 from loopscope.errors import BadValue, UnknownChoice
 from loopscope.model import Loop, Scope
 
-__all__ = ["RUNS", "TESTED", "accepts", "describe", "describe_call", "event_docs", "facts", "versions"]
+__all__ = [
+    "DISPATCHING",
+    "RUNS",
+    "TESTED",
+    "accepts",
+    "adopt",
+    "attach",
+    "calibrate",
+    "describe",
+    "describe_call",
+    "dispatched",
+    "event_docs",
+    "facts",
+    "verify",
+    "versions",
+]
 
 RUNS = NESTING
 """The runs that `inspect` names: the methods of a trainer that call callbacks."""
@@ -247,6 +263,7 @@ def _loop(trainer: Any, run: str, arguments: Mapping[str, object], root: Scope, 
         docs=event_docs(),
         versions=versions(),
         home=HOME,
+        own_flags=run != "train",
         **more,
     )
 

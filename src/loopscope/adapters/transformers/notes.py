@@ -111,6 +111,18 @@ def of_training(settings: Settings, members: Sequence[Member], open_: Open, trai
     evaluates = plan.evaluate != NEVER or settings.starts_with_evaluation
     if vars(trainer).get("eval_dataset") is not None and trainer.args.eval_strategy == "no" and not evaluates:
         yield "eval_strategy is 'no': train does not use the eval_dataset"
+    keys = [over.name for over in settings.passes.all]
+    metric = (settings.metric or "").removeprefix("eval_")
+    if (
+        keys
+        and settings.passes.split
+        and settings.metric is not None
+        and not any(metric.startswith(f"{key}_") for key in keys)
+    ):
+        yield (
+            f"metric_for_best_model={settings.metric!r}: the figures of a dict of datasets are called eval_{keys[0]}_… "
+            f"and so on; where none has this name, the run fails behind its first evaluation"
+        )
     if settings.resumed is not None:
         yield f"resumed from {settings.resumed.folder}, which {settings.resumed.step} steps led to"
     if open_.whole.adds:

@@ -112,8 +112,10 @@ class Open:
     def interval(self, name: str, every: Every) -> str:
         """Say when something happens that the map does not unroll."""
         kind = KIND[name]
-        if kind in self.shaky or not every.by_steps:
+        if kind in self.shaky or not (every.by_steps or every.first):
             return f"only where {flag(name)} is set then"
+        if not every.by_steps:
+            return "only at the first step (logging_first_step)"
         also = [text for text, so in (("at the first", every.first), ("at the last", every.last)) if so]
         words = " and ".join([f"every {every.steps:g} steps", *also])
         return f"only {words} ({WORDS[kind]})"

@@ -142,17 +142,17 @@ class Training:
         )
         ends = (*pieces.backward(), *self.optimizer(), *self.tail(unit, "step"))
         sets, place = self.begins(unit), line("_run_epoch", "enumerate").place
+        counted: tuple[tuple[str, bool | None], ...] = ((UNLOGGED, True),) if self.counts_logs() else ()
         if self.settings.plan.accumulation == 1:
-            return Scope("batch", (*begins, *ends), sets=sets, place=place, method="Trainer._run_epoch")
-        last = Scope("batch", ends, needs=self.finishes(unit), place=place)
+            return Scope("batch", (*begins, *ends), sets=(*sets, *counted), place=place, method="Trainer._run_epoch")
+        last = Scope("batch", ends, needs=self.finishes(unit), sets=counted, place=place)
         first = () if unit.batches == 1 else (self.accumulated(unit.batches),)
         return Scope("step", (*begins, *first, last), sets=sets, place=place, method="Trainer._run_epoch")
 
     def begins(self, unit: Unit) -> tuple[tuple[str, bool | None], ...]:
         """Return what is known of the flags when a step begins: they are False, or what the schedule makes of them."""
         known = ((LOG, unit.log), (EVALUATE, unit.evaluate), (SAVE, unit.save))
-        flags = [(flag(name), value) for name, value in known if self.open.tracks(name)]
-        return (*flags, (UNLOGGED, True)) if self.counts_logs() else tuple(flags)
+        return tuple((flag(name), value) for name, value in known if self.open.tracks(name))
 
     def accumulated(self, batches: int | None) -> Scope:
         body = (*self.pieces.backward(), self.pieces.event("on_substep_end", "_run_epoch"))
@@ -171,7 +171,6 @@ class Training:
         yield pieces.event("on_pre_optimizer_step", "_run_epoch")
         yield pieces.step("optimizer step", "_run_epoch", "self.optimizer.step")
         yield pieces.event("on_optimizer_step", "_run_epoch")
-        yield pieces.step("scheduler step", "_run_epoch", "self.lr_scheduler.step")
         yield pieces.step("zero_grad", "_run_epoch", "model.zero_grad")
         yield pieces.event("on_step_end", "_run_epoch")
 
@@ -189,6 +188,8 @@ class Training:
         if needs is not None:
             sets = (*self.open.resets(EVALUATE), *(((flag(SAVE), None),) if best else ()))
             nodes += guarded("evaluate", self.pieces.own("_evaluate", self.pieces.evaluation()), needs, sets)
+            if self.settings.may_lack_metric(self.pieces.has_metrics):
+                nodes.append(self.pieces.step("best metric", "_maybe_log_save_evaluate", "self._determine_best_metric"))
         needs = self.open.needs(SAVE, what.save, level, self.settings.plan.save)
         if best:
             needs = (Need(flag(SAVE), True, "only if the metric is the best so far (save_strategy='best')"),)

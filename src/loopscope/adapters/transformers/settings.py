@@ -71,11 +71,17 @@ class Settings:
     starts_with_evaluation: bool = False
     saves_best: bool = False
     loads_best: bool = False
+    metric: str | None = None
     clips: bool = True
     pushes: bool = False
     always_pushes: bool = False
     resumed: Resumed | None = None
     problems: tuple[str, ...] = ()
+
+    def may_lack_metric(self, computed: bool) -> bool:
+        """Return whether an evaluation may lack the metric that the best model is chosen by, which is an error."""
+        plain = self.metric in ("loss", "eval_loss") and not self.passes.split
+        return self.metric is not None and (computed or not plain)
 
 
 class Arguments:
@@ -131,6 +137,7 @@ def training(
         bool(args.eval_on_start),
         args.save_strategy == "best",
         bool(args.load_best_model_at_end),
+        args.metric_for_best_model,
         args.max_grad_norm > 0,
         bool(args.push_to_hub) and args.hub_strategy != "end" and args.process_index == 0,
         bool(args.hub_always_push),
