@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # the one that is installed here, asked for before keras is imported
 
 
 def need(name: str) -> pytest.MarkDecorator:

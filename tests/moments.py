@@ -19,6 +19,7 @@ STEPS = ("batch drawn", "after the forward", "after the loss", "after backward",
 """The moments between two things that are done with one batch."""
 
 OF_FIT = tuple(moment for moment in MOMENTS if moment not in PREDICTING)
+OF_TRAINING = tuple(moment for moment in OF_FIT if not moment.startswith("validation"))
 OF_PREDICTION = (*PREDICTING, *STEPS, "validation batch begins", "validation batch ends")
 
 
@@ -270,7 +271,7 @@ class _Judge:
             yield f"{moment}: there is nothing to hold it against"
         for low, high in spans:
             events = run.events(low, high)
-            known = self.named(*(OF_PREDICTION if moment in PREDICTING else OF_FIT))
+            known = self.named(*(OF_PREDICTION if moment in PREDICTING else OF_FIT if run.answered else OF_TRAINING))
             if moment in PREDICTING and len(run.answered) > 1:  # there is no moment for the batches of a prediction
                 known += [one for one in events if len(run.at(one)) >= len(run.answered)]
             yield from self.compared(moment, self.there(moment, events, known), f"between {low} and {high}")
@@ -280,23 +281,13 @@ class _Judge:
             yield f"{moment}: {self.named(moment)} are named, {list(found)} fire {where}"
 
     def beside(self, moment: str, run: Run, kind: str) -> Iterator[str]:
-        """Yield which events of a moment do not fire, or not together with something that is done."""
-        own = set(self.named(moment))
-        parts = "".join(
-            "."
-            if item in own
-            else "!"
-            if isinstance(item, Mark) and item.kind == kind
-            else ""
-            if isinstance(item, Mark)
-            else " "
-            for item in run.line
-        )
+        """Yield which events of a moment do not fire together with something that is done, as often as that."""
+        done = [at for at, item in enumerate(run.line) if isinstance(item, Mark) and item.kind == kind]
+        first = [at for at in done if at - 1 not in done]
         for event in self.named(moment):
-            if not run.at(event):
-                yield f"{moment}: {event} does not fire"
-        if own and any("!" not in part for part in parts.split() if "." in part):
-            yield f"{moment}: {self.named(moment)} fire where there is no {kind}"
+            at = run.at(event)
+            if not at or len(at) != len(first) or any(not {one - 1, one + 1} & {*done} for one in at):
+                yield f"{moment}: {event} fires {len(at)} times, not beside the {len(first)} times of a {kind}"
 
     def order(self, run: Run, first: str, second: str) -> Iterator[str]:
         """Yield which events of one moment do not all come before those of another."""

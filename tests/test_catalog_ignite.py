@@ -10,11 +10,13 @@ from tests.frameworks import need
 pytestmark = need("ignite")
 
 import ignite
+import torch
 from ignite.contrib.engines import Tbptt_Events
-from ignite.engine import Events
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver
 from ignite.handlers.checkpoint import CheckpointEvents
 
-from loopscope.catalog.ignite import EVENTS
+from loopscope.catalog.ignite import EVENTS, MOMENTS
 
 KNOWN = (Events, CheckpointEvents, Tbptt_Events)
 
@@ -34,3 +36,18 @@ def test_ignite_has_no_other_events():
 
 def base(node: ast.expr) -> str:
     return getattr(node, "attr", getattr(node, "id", ""))
+
+
+def test_saved_checkpoint_comes_when_the_file_is_there(tmp_path):
+    """SAVED_CHECKPOINT fires inside of the handler that saves, when the file has just been written."""
+    files: list[list[str]] = []
+    engine = Engine(lambda engine, batch: None)
+    state = {"model": torch.nn.Linear(1, 1)}
+    engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint(state, DiskSaver(str(tmp_path)), n_saved=None))
+    engine.register_events(*CheckpointEvents)
+    engine.add_event_handler(
+        CheckpointEvents.SAVED_CHECKPOINT, lambda engine: files.append([one.suffix for one in tmp_path.iterdir()])
+    )
+    engine.run([1], max_epochs=2)
+    assert files == [[".pt"], [".pt", ".pt"]]
+    assert MOMENTS["checkpoint saved"] == ("SAVED_CHECKPOINT",)

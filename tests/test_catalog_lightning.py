@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from tests.frameworks import need
 
 pytestmark = need("lightning")
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from loopscope.catalog.lightning import EVENTS
+from loopscope.catalog.lightning import EVENTS, MOMENTS
 
 CALLING = frozenset(
     (
@@ -94,3 +97,39 @@ def test_every_hook_of_a_callback_is_there():
     assert hooks - set(EVENTS) == {"state_key"}
     assert {event for event in EVENTS if event.startswith("on_")} <= hooks | set(dir(LightningModule))
     assert set(EVENTS) & {"prepare_data", "setup", "teardown", "state_dict"} <= set(dir(LightningDataModule))
+
+
+def test_on_save_checkpoint_comes_before_the_file_is_written(tmp_path, monkeypatch):
+    """on_save_checkpoint fires inside of the handler that saves, and the file is written next."""
+    seen: list[str] = []
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda *args, **kwargs: (seen.append("written"), save(*args, **kwargs))[1])
+
+    class Sees(Callback):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            seen.append("on_save_checkpoint")
+
+    class Net(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch, batch_idx):
+            return self.layer(batch).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    trainer = Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Sees(), ModelCheckpoint(tmp_path, save_top_k=-1)],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the number of workers
+        trainer.fit(Net(), torch.utils.data.DataLoader(torch.ones(2, 1)))
+    assert seen == ["on_save_checkpoint", "written"] * 2
+    assert MOMENTS["checkpoint saved"] == ("on_save_checkpoint",)

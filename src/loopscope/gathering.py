@@ -80,7 +80,8 @@ def _lane(lane: Rows, kinds: _Kinds) -> Rows:
     flat: tuple[tuple[Any, Any, Any, Any], ...] = (
         (lane.code[as_they_are], lane.start[as_they_are], lane.end[as_they_are], 4 * as_they_are + 1),
         (kinds.event[name[around]], lane.start[around], lane.start[around], 4 * around),
-        (lane.code[called], lane.start[called], lane.start[called], 4 * called + 1),
+        # what it raised is told by what happened inside of it: nothing was raised when it began
+        (lane.code[called] & NAME, lane.start[called], lane.start[called], 4 * called + 1),
         (*events, 4 * first),
         (kinds.over[name[closed]], ends, ends, -closed),  # before all that begins then, the inner ones first
     )

@@ -257,9 +257,17 @@ class Scope:
 Node: TypeAlias = Event | Step | Scope
 
 
+OVER = " is over"
+
+
 def over(event: str) -> str:
     """Return what the end of an enclosing call is called: `over("optimizer_step")`."""
-    return f"{event} is over"
+    return f"{event}{OVER}"
+
+
+def is_over(event: Event) -> bool:
+    """Return whether an edge is the end of its call."""
+    return event.name.endswith(OVER)
 
 
 def enclosing(name: str, *body: Node, event: str = "", **more: Any) -> Scope:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from loopscope.model import Event, Handler, Loop, Need, Node, Repeat, Scope, Step
+from loopscope.model import Event, Handler, Loop, Need, Node, Repeat, Scope, Step, is_over
 from loopscope.places import Bound, Gap, Inside, Out, Places, Trace
 from loopscope.seen import Call, Fired
 from loopscope.views import caught
@@ -526,7 +526,8 @@ class _Follower:
                 self.loop = replace(self.loop, binding=bound.binding)
             self.flags.update(bound.flags)
         seen = self.fired[self.at]
-        self.in_step = False
+        # an enclosing call may raise at once; and at its end an exception of what it enclosed may be passing through
+        self.in_step = event.how == "edge" and (self.in_step or not is_over(event))
         raised = self.handlers(event, seen)
         self.placed(event, raised is not None)
         self.at += 1
@@ -568,7 +569,8 @@ class _Follower:
         out = self.outcome if self.in_step or self.placing is not None else None
         for scope in reversed(self.scopes):
             for catch in scope.catches if self.in_step else ():
-                if seen in first(catch.body)[0]:
+                ahead = (*catch.body, *scope.exit) if catch.then == "exit" else catch.body
+                if seen in first(ahead)[0]:
                     raise _Unwinding(catch.exceptions[0])
             if scope.always and out is not None and seen in first(scope.exit)[0]:
                 raise _Unwinding(out)

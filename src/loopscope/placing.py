@@ -7,6 +7,7 @@ odd. Constraint: memory grows with the rows, and not by more than a few arrays o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -198,6 +199,7 @@ class _Placer:
         self.loops: dict[int, Loop | None] = {}
         self.places: dict[tuple[int, int], Places] = {}
         self.bindings: dict[int, Binding] = {}
+        self.others: dict[tuple[int, int], list[int]] = {}
         self.by_handlers: dict[tuple[int, str, str], tuple[Loop, Places]] = {}
         self.hash = np.random.default_rng(7).integers(1, 1 << 63, most, np.uint64) | np.uint64(1)
         self.end = self.last()
@@ -218,16 +220,16 @@ class _Placer:
 
     def placed(self) -> Placed:
         found = [(lane, self.blocks(lane)) for lane in self.recording.lanes]
+        runs = [block for _, blocks in found for block in blocks if block.run is not None]
+        for run in runs:
+            run.loop = self.loop(run)
+            run.until = self.until(run)
+        runs.sort(key=lambda run: run.begin)
+        found = [(lane, [part for block in blocks for part in self.parted(block, runs)]) for lane, blocks in found]
         for _, blocks in found:
             for block in blocks:
                 self.cut(block)
         outer = [(lane, [block for block in blocks if block.parent is None]) for lane, blocks in found]
-        runs = [block for _, blocks in found for block in blocks if block.run is not None]
-        for run in runs:
-            run.loop = self.loop(run)
-        for _, blocks in outer:
-            for block in blocks:
-                block.around = None if block.run is not None else self.around(block, runs)
         # those first that belong to a run of another thread: how many they are is compared when that run is followed
         for alone in (True, False):
             for _, blocks in outer:
@@ -241,20 +243,43 @@ class _Placer:
 
     # -- what other threads do for a run -----------------------------------------------------------------
 
-    def around(self, block: Block, runs: Sequence[Block]) -> Block | None:
-        """Return the run in another thread whose events a stray block holds: all of them, and while it was going on."""
-        if not len(block.events):
-            return None
-        names = [self.names[code] for code in np.unique(block.code[block.events] & NAME).tolist()]
-        first, last = int(block.start[block.events[0]]), int(block.start[block.events[-1]])
-        for run in runs:
-            if run.lane is block.lane or run.loop is None or not run.begin <= first <= last <= run.until:
-                continue
+    def parted(self, block: Block, runs: Sequence[Block]) -> Iterator[Block]:
+        """Yield a stray block taken apart by the runs of other threads that its events belong to.
+
+        Of several it is the innermost: `runs` are in the order in which they began.
+        """
+        lane, first = block.lane, block.row + 1
+        codes = lane.code[first : block.stop] & NAME
+        rows = np.flatnonzero(self.kinds[codes] == EVENT)
+        others = [run for run in runs if run.lane is not lane and run.loop is not None]
+        if block.run is not None or not len(rows) or not others:
+            yield block
+            return
+        starts, owner = lane.start[first + rows], np.full(len(rows), -1)
+        for number, run in enumerate(others):
+            over = run.until if not run.outcome else self.end  # of one that raised, they may still be at it
+            low, high = np.searchsorted(starts, [run.begin, over + 1]).tolist()
+            if low < high:
+                owner[low:high][np.isin(codes[rows[low:high]], self.handed_over(run))] = number
+        edges = [0, *(np.flatnonzero(owner[1:] != owner[:-1]) + 1).tolist(), len(rows)]
+        rows[0] = 0  # what stands before the first event stays with it
+        for begin, end in itertools.pairwise(edges):
+            stop = block.stop if end == len(rows) else first + int(rows[end])
+            part = self.stray(lane, first + int(rows[begin]), stop)
+            part.around = None if owner[begin] < 0 else others[owner[begin]]
+            yield part
+
+    def handed_over(self, run: Block) -> list[int]:
+        """Return the codes of the events that other threads see to in a run."""
+        assert run.run is not None
+        assert run.loop is not None
+        key = int(run.run["loop"]), int(run.run["object"])
+        if key not in self.others:
             known = {node.name for node in _apart(run.loop.root)}
-            same = all(one.get("object") == (run.run or {}).get("object") for one in names)
-            if same and all(one.get("event") in known for one in names):
-                return run
-        return None
+            self.others[key] = [
+                n for n, name in self.names.items() if name.get("event") in known and name.get("object") == key[1]
+            ]
+        return self.others[key]
 
     def apart(self, block: Block, trace: _Trace) -> None:
         """Place the events of a block that belongs to a run of another thread: by name, against its binding."""

@@ -239,7 +239,10 @@ class Reading:
             self.visit(part, frame, path)
         name = frame.caught if raised is None else unparsed(raised).rpartition(".")[2]
         if name.isidentifier() and name in frame.env:
-            name = frame.env[name].text or name
+            name = call_name(frame.env[name].text or name).rpartition(".")[2]
+        if raised is not None and name[:1].islower() and not isinstance(self.path(raised, frame).obj, type):
+            name = self.text(raised, frame) + "(…)" * isinstance(node.exc, ast.Call)
+            path = path.given(SOMETIMES)  # what it is, only the run knows
         kept = tuple(c for c in path.conditions if getattr(c, "guard", None) != name)
         path = replace(path, conditions=kept)
         error = raised is not None and self.is_error(raised, frame)

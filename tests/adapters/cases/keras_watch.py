@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import keras
@@ -37,6 +37,7 @@ NO_HANDLERS = {vars(CallbackList)[name].__code__ for name in ("_on_begin", "_on_
     keras.src.utils.python_utils.pythonify_logs.__code__
 }
 RUNS = {inspect.unwrap(getattr(keras.Model, name)).__code__: name for name in ("fit", "evaluate", "predict")}
+LOOKED_AT = {*DISPATCH, *RUNS, ASYNC}
 
 
 @dataclass(eq=False)
@@ -47,7 +48,6 @@ class OpenCall:
     handler: str
     inner: list[Fired] = field(default_factory=list)
     run: str | None = None
-    depth: int = 0  # so many fit-like calls are open inside it
 
 
 @dataclass(eq=False)
@@ -86,6 +86,7 @@ class Watch:
         self.main = threading.get_ident()
         self.threads = {self.main: Thread(self.fired)}
         self.lists: list[Any] = []
+        self.open: set[FrameType | None] = set()  # frames of which each call is looked at
 
     def nested(self, call: Call) -> Loop:
         return self.loops[call.run or ""]
@@ -112,7 +113,11 @@ class Watch:
 
     def trace(self, frame: FrameType, kind: str, arg: object) -> Any:
         code, back = frame.f_code, frame.f_back
-        me = self.threads.setdefault(threading.get_ident(), Thread(self.apart))
+        if code not in LOOKED_AT and back not in self.open:  # nearly always: it is called for every function
+            return None
+        me = self.threads.get(threading.get_ident())
+        if me is None:
+            me = self.threads[threading.get_ident()] = Thread(self.apart)
         if me.events and back is me.events[-1].frame and code not in NO_HANDLERS:
             return self.called(me, frame, back)
         if me.empty and back is me.empty[-1] and code not in EMPTY:
@@ -146,6 +151,7 @@ class Watch:
     def event(self, me: Thread, frame: FrameType, name: str) -> Any:
         opened = OpenEvent(frame, name)
         me.events.append(opened)
+        self.open.add(frame)
         held = frame.f_locals["self"]
         if not any(held is one for one in self.lists):
             self.lists.append(held)
@@ -159,6 +165,7 @@ class Watch:
                     opened.calls[-1] = Call(last.handler, opened.raised, last.inner, last.run)
             elif kind == "return":
                 me.events.remove(opened)
+                self.open.discard(frame)
                 self.fire(me, Fired(name, tuple(opened.calls), opened.raised if me.out is self.fired else None))
             return trace
 
@@ -169,9 +176,10 @@ class Watch:
         event.last_is_call = False
         if code in EMPTY:
             me.empty.append(frame)
-            return self.leaving(me.empty.pop)
+            self.open.add(frame)
+            return self.leaving(lambda: self.open.discard(me.empty.pop()))
         name = self.id(dispatch.f_locals["self"], dispatch.f_locals["callback"])
-        self.places.append((event.name, name, f"{code.co_filename}:{_line(code)}"))
+        self.places.append((event.name, name, f"{code.co_filename}:{code.co_firstlineno}"))
         opened = OpenCall(frame, name)
         me.calls.append(opened)
 
@@ -198,7 +206,3 @@ class Watch:
         """Return the handler id of the map: the class, and the number in the list that Keras holds."""
         number = next(n for n, one in enumerate(held.callbacks, 1) if one is callback)
         return f"{type(callback).__name__}#{number}"
-
-
-def _line(code: CodeType) -> int:
-    return code.co_firstlineno

@@ -54,7 +54,7 @@ Change = Callable[[Any, dict[str, Any], Path], None]
 """What is done before the run: to the trainer, to what the run is given, in its folder."""
 
 
-def case(
+def case(  # noqa: PLR0913 - what a run is given, and the settings of its trainer
     name: str,
     kind: str = "",
     model: Callable[[], Any] = Valid,

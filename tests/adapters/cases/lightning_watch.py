@@ -320,7 +320,7 @@ def first_code(function: Any) -> CodeType | None:
         return first_code(function.func)
     if isinstance(function, FunctionType):
         return function.__code__
-    return getattr(getattr(type(function), "__call__", None), "__code__", None)
+    return getattr(vars(type(function)).get("__call__"), "__code__", None)
 
 
 def where(code: CodeType) -> str:

@@ -22,6 +22,7 @@ from loopscope import collector
 from loopscope.adapters.ignite import notes
 from loopscope.adapters.ignite.attached import Ids, attached, walk_events
 from loopscope.adapters.ignite.binding import Filters, Member, bind, flags, members
+from loopscope.adapters.ignite.dispatch import DISPATCHING, adopt, attach, calibrate, verify
 from loopscope.adapters.ignite.doings import Doings, Openings, doings
 from loopscope.adapters.ignite.given import attached_by
 from loopscope.adapters.ignite.lines import Lines
@@ -36,7 +37,21 @@ from loopscope.effects import effects
 from loopscope.errors import BadValue, UnknownChoice
 from loopscope.model import Loop
 
-__all__ = ["RUNS", "TESTED", "accepts", "describe", "describe_call", "event_docs", "facts", "versions"]
+__all__ = [
+    "DISPATCHING",
+    "RUNS",
+    "TESTED",
+    "accepts",
+    "adopt",
+    "attach",
+    "calibrate",
+    "describe",
+    "describe_call",
+    "event_docs",
+    "facts",
+    "verify",
+    "versions",
+]
 
 RUNS = ("run",)
 """The runs that `inspect` names."""
@@ -113,7 +128,7 @@ def describe(
 
 
 def describe_call(obj: Engine, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
-    """Return the loop of one call of `obj.run` with these arguments, by parameter name; `cbs` stand behind all others."""
+    """Return the loop of one call of `obj.run` with these arguments, by parameter name; `cbs` stand behind others."""
     if method not in RUNS:
         raise UnknownChoice.of("run", method, RUNS)
     with collector.paused():

@@ -64,10 +64,13 @@ class Counted:
 
 @dataclass(slots=True)
 class Filters:
-    """The filters of a run: those that the counts decide are kept in `counted`, for the scopes that do the counting."""
+    """The filters of a run: those that the counts decide are kept in `counted`, for the scopes that do the counting.
 
-    plan: Plan
-    openings: Openings
+    Without a plan nothing is known of the counts beforehand: in a run that is under way.
+    """
+
+    plan: Plan | None
+    openings: Openings | None
     counted: dict[str, Counted] = field(default_factory=dict)
 
     def needs(self, one: Attached, id: str) -> Iterator[Need]:
@@ -95,20 +98,21 @@ class Filters:
 
     def answer(self, event: str, by: str, known: Filter) -> bool | None:
         """Return what a filter says each time in this run, None where that changes or only the run knows it."""
-        begin, times = self.counts(event, by)
-        if by in self.openings.resets or begin is None or times is None:
+        if self.plan is None or self.openings is None or by in self.openings.resets:
+            return None
+        begin, times = self.counts(self.plan, self.openings, event, by)
+        if begin is None or times is None:
             return None
         yes = known.how_many(begin, times)
         return False if not yes else True if yes == times else None
 
-    def counts(self, event: str, by: str) -> tuple[int | None, int | None]:
+    def counts(self, plan: Plan, openings: Openings, event: str, by: str) -> tuple[int | None, int | None]:
         """Return the count before an event's first time, and how often it fires: `(0, 30)`; None for what is open."""
-        plan = self.plan
         if plan.place is not None:  # a run that goes on in the middle of something: see protocol.py
             return None, None
         if (event, by) == ("STARTED", "epoch"):
             return plan.epoch - 1, 1
-        ends = plan.epochs if not self.openings.stops and not self.openings.swallows else None
+        ends = plan.epochs if not openings.stops and not openings.swallows else None
         if (event, by) == ("COMPLETED", "epoch"):
             return (None if ends is None else plan.epochs_before + ends - 1), 1
         if by == "epoch" and event in ("EPOCH_STARTED", "EPOCH_COMPLETED"):

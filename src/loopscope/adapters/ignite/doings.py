@@ -32,8 +32,8 @@ class Doings:
 
     `stops` are those of `STOPS` that it may call, `skips` says of each whether it may leave out the event that follows
     (`skip_completed`). `fires` are events that it may fire and where, `resets` what of `COUNTS` it assigns. `data` says
-    that it may change the data, `adds` that it attaches handlers, `removes` whom it may detach: (function, event name), or None
-    for anybody. `exhausts` says that it may raise StopIteration, which ignite takes for the end of the data.
+    that it may change the data, `adds` that it attaches handlers, `removes` whom it may detach: (function, event name),
+    or None for anybody. `exhausts` says that it may raise StopIteration, which ignite takes for the end of the data.
     """
 
     stops: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""At which counts an event's filter lets a handler run: `every=`, `once=`, `before=`, `after=`, or one that the run asks.
+"""At which counts an event's filter lets a handler run: `every=`, `once=`, `before=`, `after=`, or the user's own.
 
 ignite gives a filter the epoch or the iteration that the engine's state holds when the event fires; what it was made
 of is read from its closure. Constraint: a filter is never asked, since it may be the user's own and count.

@@ -40,7 +40,7 @@ def notes(engine: Engine, plan: Plan, members: list[Member], process: Process, o
     yield from _state(plan)
     for name in overridden(engine):
         where = place(vars(engine).get(name, getattr(type(engine), name)))
-        yield f"{type(engine).__name__} has its own {name} ({where}): the map shows ignite's, and that is what may not run"
+        yield f"{type(engine).__name__} has its own {name} ({where}): the map shows ignite's, which may not run"
     yield from _swallowing(engine, members, openings)
     for member in members:
         yield from _changes(member)

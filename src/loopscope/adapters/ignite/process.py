@@ -50,7 +50,7 @@ def process(engine: Engine, fired_elsewhere: Collection[str] = ()) -> Process:
     dynamic = False
     if names is not None:
         reading = _Reading(engine, names)
-        nodes += _without_echo(reading.function(names))
+        nodes = [*_without_echo(reading.function(names))] or nodes
         fires, dynamic = reading.fires, reading.dynamic
     own = [name for name in walk_events(engine) if name not in CORE]
     rest = [name for name in own if dynamic or (name not in fires and name not in fired_elsewhere)]

@@ -273,7 +273,7 @@ class Protocol:
     # -- counts ------------------------------------------------------------------------------------------
 
     def turns(self, events: Iterable[str], before: int) -> tuple[Turns, ...]:
-        """Return the flags of filters at `events`, by the entries of a scope; the first one has the count `before + 1`."""
+        """Return the flags of filters at `events`, by entries of a scope; the first one has the count `before + 1`."""
         here = [one for one in self.counted if one.event in events and one.by not in self.openings.resets]
         return tuple(Turns(one.flag, one.filter.entries(before)) for one in here)
 

@@ -26,7 +26,7 @@ from loopscope.adapters.lightning.nodes import Nodes
 from loopscope.adapters.lightning.notes import TESTED, fit_notes, notes
 from loopscope.adapters.lightning.optimizers import optimizers
 from loopscope.adapters.lightning.packages import Package, imported, of_class
-from loopscope.adapters.lightning.plan import Plan, Planner
+from loopscope.adapters.lightning.plan import Planner
 from loopscope.adapters.lightning.resume import Checkpoint, checkpoint, start
 from loopscope.adapters.lightning.running import Running
 from loopscope.adapters.lightning.saving import EVENTS as SAVING
@@ -244,7 +244,7 @@ def opened(scope: Scope, bound: Bound) -> Scope:
 
 def _call(asked: Given) -> str:
     """Return the call as one would type it: what is no loader, model or data module is written out."""
-    shown = []
+    shown: list[str] = []
     for name, value in asked.arguments.items():
         if value is None or name == "verbose":
             continue

@@ -221,7 +221,7 @@ def _raises(event: str, raises: tuple[Raise, ...]) -> tuple[Raise, ...]:
 
 
 def _unsteady(members: tuple[Member, ...], bound: Bound) -> Bound:
-    """Return the handlers with a condition each, where one of them changes the list of callbacks while it is gone through."""
+    """Return the handlers with a condition each, where one of them changes the list of callbacks on its way."""
     if not any("callbacks" in one.changes() for one in bound.all()):
         return bound
     gone = tuple((kept(member).flag, None) for member in members)

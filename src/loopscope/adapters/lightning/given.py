@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from loopscope.adapters.lightning.packages import Package
@@ -44,7 +44,8 @@ class Source:
 class Given:
     """One call of a trainer, its arguments resolved; `datamodule` is the one whose hooks are called.
 
-    `batch_hooks` is the data module that was passed to this very call: only that one may change batches.
+    `batch_hooks` is the data module that was passed to this very call: only that one may change batches. `counted` keeps
+    what `loaders.batches` has found.
     """
 
     package: Package
@@ -58,6 +59,7 @@ class Given:
     arguments: Mapping[str, object]
     epochs: int | None = None
     start_epoch: int = 0
+    counted: dict[tuple[Kind, bool], object] = field(default_factory=dict)
 
     def overrides(self, name: str) -> bool:
         """Return whether the model has its own `name`."""
@@ -80,10 +82,10 @@ class Given:
 
     def draws_itself(self, kind: Kind) -> bool:
         """Return whether a step takes the loader's iterator and draws its batches itself."""
-        function = getattr(self.model, STEPS[kind], None)
+        function: Any = getattr(self.model, STEPS[kind], None)
         function = getattr(function, "__wrapped__", function)
         try:
-            return "dataloader_iter" in inspect.getfullargspec(function).args[1:]  # type: ignore[arg-type]
+            return "dataloader_iter" in inspect.getfullargspec(function).args[1:]
         except TypeError:
             return False
 

@@ -1,6 +1,6 @@
 """Every hook and profiled action of a run: who is called at it, in which order, and which line calls it.
 
-Verified against Lightning 2.6.6 by the conformance suite. Constraint: plain data; what a trainer has of it is elsewhere.
+Verified against Lightning 2.6.6 by the conformance suite. Constraint: plain data, the same for every trainer.
 """
 
 from __future__ import annotations

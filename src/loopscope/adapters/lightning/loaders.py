@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
@@ -37,6 +38,14 @@ class Batches:
 
 def batches(given: Given, kind: Kind, *, sanity: bool = False) -> Batches:
     """Return the batches of a pass over the data of one kind; `sanity` is the check before the training."""
+    if (kind, sanity) not in given.counted:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Lightning causes by itself; the run says it again
+            given.counted[kind, sanity] = _batches(given, kind, sanity)
+    return cast(Batches, given.counted[kind, sanity])
+
+
+def _batches(given: Given, kind: Kind, sanity: bool) -> Batches:
     source = given.sources[kind]
     limit = _limit(given, kind)
     if limit == 0:
@@ -68,15 +77,15 @@ def _limit(given: Given, kind: Kind) -> float:
 
 
 def _count(given: Given, loader: Any, limit: float) -> tuple[float | None, bool]:
-    """Return the batches of one loader, inf where it has no length, None if that is not known; and if it may end sooner.
+    """Return the batches of one loader, and whether it may end sooner: inf if it has no length, None if not known.
 
-    An int is a number of batches, a float a part of them.
+    A limit that is an int is a number of batches, a float a part of them.
     """
     if given.trainer.world_size > 1 and given.trainer._accelerator_connector.use_distributed_sampler:
         return None, False
-    if given.trainer.overfit_batches and isinstance(loader, DataLoader):
-        if not isinstance(loader.sampler, (RandomSampler, SequentialSampler)):
-            return None, False
+    plain = not isinstance(loader, DataLoader) or isinstance(loader.sampler, (RandomSampler, SequentialSampler))
+    if given.trainer.overfit_batches and not plain:  # its sampler is replaced
+        return None, False
     length: float
     try:
         length = len(loader)

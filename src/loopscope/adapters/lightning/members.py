@@ -56,9 +56,8 @@ def members(given: Given, cbs: object = None) -> Members:
     if added:
         replaced = _replaced(package, held, added)
         if replaced:
-            notes.append(
-                f"{type(given.model).__name__}.configure_callbacks replaces {_names(replaced)} of the trainer's callbacks"
-            )
+            name = f"{type(given.model).__name__}.configure_callbacks"
+            notes.append(f"{name} replaces {_names(replaced)} of the trainer's callbacks")
         held = _reordered(package, [*(one for one in held if not any(one is other for other in replaced)), *added])
         origins.update((id(one), "configure_callbacks") for one in added)
     found = tuple(_member(package, one, number, origins[id(one)]) for number, one in enumerate(held, 1))

@@ -32,8 +32,8 @@ def version_notes(package: Package) -> Iterator[str]:
     least, below = TESTED
     if not _numbers(least) <= _numbers(package.version) < _numbers(below):
         yield (
-            f"{package.distribution} {package.version} is not among the tested versions (from {least} on, below {below}): "
-            f"what is fired may differ from this map"
+            f"{package.distribution} {package.version} is not among the tested versions "
+            f"(from {least} on, below {below}): what is fired may differ from this map"
         )
 
 
@@ -171,8 +171,7 @@ def _is_known(given: Given, owner: Any) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    parts = [part for part in version.split("+", maxsplit=1)[0].split(".")[:2]]
-    return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in parts)
+    return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:2])
 
 
 def _short(path: str) -> str:

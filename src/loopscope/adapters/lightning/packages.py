@@ -5,7 +5,6 @@ Constraint: nothing is imported that the program has not imported already, but f
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import sys
@@ -35,7 +34,7 @@ class Package:
     @property
     def home(self) -> str:
         """The folder of the package's own code."""
-        return os.path.dirname(self.part().__file__)
+        return os.path.dirname(str(self.part().__file__))
 
     @property
     def distribution(self) -> str:
@@ -62,7 +61,6 @@ def imported() -> Iterator[Package]:
             yield Package(root)
 
 
-@functools.lru_cache(maxsize=64)
 def of_class(cls: type) -> Package | None:
     """Return the package whose `Trainer` a class is or derives from, None for any other class."""
     for package in imported():

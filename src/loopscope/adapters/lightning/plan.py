@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from loopscope.adapters.lightning.folding import Part, folded, joined, times
 from loopscope.adapters.lightning.given import Given
@@ -55,11 +55,11 @@ class Validation:
 class Window:
     """The batches of one optimizer step, where gradients are accumulated, with the validations among them."""
 
-    parts: tuple[Part[Batch | Validation], ...]
+    parts: Parts
 
 
-Piece = Batch | Validation | Window
-Parts = tuple[Part[Piece], ...]
+Piece: TypeAlias = "Batch | Validation | Window"
+Parts: TypeAlias = "tuple[Part[Piece], ...]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,8 +321,7 @@ def _marked(parts: Parts) -> Parts:
     if last.most is not None and last.most > 1:
         return _marked((*before, replace(last, most=last.most - 1), replace(last, most=1)))
     if isinstance(last.item, Window):
-        marked = _marked(last.item.parts)
-        return (*before, replace(last, item=replace(last.item, parts=marked)))  # type: ignore[arg-type]
+        return (*before, replace(last, item=Window(_marked(last.item.parts))))
     return (*before, *_marked(last.item))
 
 
@@ -341,7 +340,7 @@ class _Script:
     def parts(self, begin: int, end: int, full: bool) -> Parts:
         """Return the batches `begin` + 1 .. `end`; `full`: the last of them is the last one of the epoch."""
         pieces: list[Piece] = []
-        window: list[Batch | Validation] = []
+        window: list[Piece] = []
         for number in range(begin + 1, end + 1):
             steps = number % self.factor == 0 or (full and number == end)
             check = self.validation(number, steps)

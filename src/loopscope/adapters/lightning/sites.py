@@ -34,7 +34,8 @@ class Site:
         found = self.syntax(package)
         if found is None:
             return None
-        line = next((node.lineno for node in ast.walk(found.node) if _holds(node, hook)), None)
+        named = [node for node in ast.walk(found.node) if isinstance(node, ast.Constant) and _is_hook(node, hook)]
+        line = named[0].lineno if named else None
         if line is None:
             return None
         inside = [call for call in _calls(found.node, DISPATCH) if call.lineno <= line <= (call.end_lineno or 0)]
@@ -76,5 +77,5 @@ def _last(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-def _holds(node: ast.AST, hook: str) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.rpartition(".")[2] == hook
+def _is_hook(node: ast.Constant, hook: str) -> bool:
+    return isinstance(node.value, str) and node.value.rpartition(".")[2] == hook

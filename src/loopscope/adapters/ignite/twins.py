@@ -1,0 +1,93 @@
+"""What is called in place of a handler that has a filter, while it is recorded: ignite's wrapper with stamps in it.
+
+ignite puts a closure around such a handler, which asks the filter and calls the handler, or does not. Its twin is the
+same function at the same lines, around the same handler; so the filter is asked once, and a row is only written where
+the handler is called. Constraint: the closures in an engine's lists stay as they are.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from types import CellType, CodeType, FunctionType
+from typing import Any
+
+from ignite.engine import Engine
+
+from loopscope.stamped import watching
+from loopscope.stamped.trees import compiled, function_tree
+
+CALL = "return handler(*args, **kwargs)"
+
+STAMPED = """
+loopscope_its = loopscope_begin(loopscope_watched.get(id(self)), loopscope_wrapper, event_name)
+try:
+    loopscope_done = handler(*args, **kwargs)
+except BaseException as loopscope_error:
+    loopscope_failed(loopscope_its, loopscope_error, event_name, loopscope_wrapper)
+    raise
+loopscope_finish(loopscope_its)
+return loopscope_done
+"""
+
+
+def _begin(first: Any, wrapper: Any, event: Any) -> list[Any]:
+    return [] if first is None else watching.begin_decided(first.all, wrapper, event)
+
+
+GIVEN: Mapping[str, object] = {
+    "loopscope_begin": _begin,
+    "loopscope_failed": watching.failed_calls,
+    "loopscope_finish": watching.finish,
+}
+
+
+class Twins:
+    """The twins of the wrappers that were met while something is recorded, by the identity of each.
+
+    `watched` is where recordings are found, `unknown(why)` makes the error for an ignite whose wrapper has another
+    shape.
+    """
+
+    def __init__(self) -> None:
+        self.made: dict[int, Any] = {}
+        self.kept: dict[int, list[Any]] = {}
+        self.watched: Mapping[int, Any] = {}
+        self.code: CodeType | None = None
+
+    def of(self, engine: Engine, wrapper: FunctionType, unknown: Callable[[str], Exception]) -> None:
+        """Make the twin of a wrapper, unless it is there."""
+        if id(wrapper) in self.made:
+            return
+        names = wrapper.__code__.co_freevars
+        cells = dict(zip(names, (cell.cell_contents for cell in wrapper.__closure__ or ()), strict=True))
+        given = {**GIVEN, "loopscope_watched": self.watched, "loopscope_wrapper": wrapper, **cells}
+        if self.code is None:
+            self.code = _compiled(wrapper, given, unknown)
+        closure = tuple(CellType(given[name]) for name in self.code.co_freevars)
+        twin = FunctionType(self.code, wrapper.__globals__, wrapper.__name__, None, closure)
+        self.made[id(wrapper)] = twin
+        self.kept.setdefault(id(engine), []).append(wrapper)
+
+    def let_go(self, engine: Engine) -> None:
+        """Forget the twins of an engine's handlers."""
+        for wrapper in self.kept.pop(id(engine), ()):
+            self.made.pop(id(wrapper), None)
+
+
+def _compiled(wrapper: FunctionType, given: Mapping[str, object], unknown: Callable[[str], Exception]) -> CodeType:
+    outer = function_tree(Engine._handler_wrapper, unknown)
+    inner = next((one for one in ast.walk(outer) if isinstance(one, ast.FunctionDef) and one is not outer), None)
+    holders = [one for one in ast.walk(outer) if isinstance(one, ast.If) and ast.unparse(one.body[0]) == CALL]
+    if inner is None or len(holders) != 1:
+        raise unknown(f"Engine._handler_wrapper does not make a function with {CALL!r} in it")
+    made = ast.parse(STAMPED).body
+    for statement in made:
+        for node in ast.walk(statement):
+            if "lineno" in node._attributes:
+                ast.copy_location(node, holders[0].body[0])
+    holders[0].body[:1] = made
+    inner.decorator_list = []
+    code = compiled(inner, wrapper, given).__code__
+    named: Any = wrapper.__code__
+    return code.replace(co_qualname=named.co_qualname) if hasattr(code, "co_qualname") else code  # type: ignore[call-arg]
