@@ -19,7 +19,7 @@ def hooks(cls: type) -> set[str]:
 
 
 def test_every_event_of_the_installed_keras_is_there():
-    """The events are the methods of Callback but for two older names: one that a new version adds or drops is noticed."""
+    """The events are the methods of Callback but for two older names: a new one, or one that is gone, is noticed."""
     assert set(EVENTS) == hooks(Callback) - set(ALIASES)
     assert hooks(CallbackList) >= set(EVENTS)  # which is what the model calls
 

@@ -258,7 +258,7 @@ class _Placer:
         starts, owner = lane.start[first + rows], np.full(len(rows), -1)
         for number, run in enumerate(others):
             over = run.until if not run.outcome else self.end  # of one that raised, they may still be at it
-            low, high = np.searchsorted(starts, [run.begin, over + 1]).tolist()
+            low, high = int(np.searchsorted(starts, run.begin)), int(np.searchsorted(starts, over + 1))
             if low < high:
                 owner[low:high][np.isin(codes[rows[low:high]], self.handed_over(run))] = number
         edges = [0, *(np.flatnonzero(owner[1:] != owner[:-1]) + 1).tolist(), len(rows)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 EVENTS = {
-    "on_init_end": "The Trainer has just been built. Runs once, outside every run, and only for callbacks that it was given.",
+    "on_init_end": (
+        "The Trainer has just been built. Runs once, outside every run, and only for callbacks that it was given."
+    ),
     "on_train_begin": (
         "Optimizer and scheduler are there and a checkpoint is loaded: the training begins. state is new, so what is "
         "noted in it belongs here."
@@ -18,7 +20,9 @@ EVENTS = {
         "follow before the optimizer steps."
     ),
     "on_pre_optimizer_step": "The gradients of the whole step are there, already clipped: look at them or change them.",
-    "on_optimizer_step": "The optimizer has stepped; the gradients are still there, the learning rate is not moved on yet.",
+    "on_optimizer_step": (
+        "The optimizer has stepped; the gradients are still there, the learning rate is not moved on yet."
+    ),
     "on_step_end": (
         "The step is counted in state.global_step, its gradients are zeroed. The place to set control: should_log, "
         "should_evaluate and should_save are obeyed right behind it, and the stops as well."
@@ -26,7 +30,9 @@ EVENTS = {
     "on_prediction_step": (
         "The model has answered to one batch of an evaluation or of predict, and its outputs have been gathered."
     ),
-    "on_log": "Figures have been put into state.log_history and are given as logs: losses of training, metrics, the summary.",
+    "on_log": (
+        "Figures have been put into state.log_history and are given as logs: losses of training, metrics, the summary."
+    ),
     "on_evaluate": (
         "An evaluation of one dataset is over; metrics are its figures. control.should_training_stop = True ends the "
         "training early here."
@@ -63,16 +69,20 @@ MOMENTS = {
 
 ABSENT = {
     "after the forward": "Override Trainer.compute_loss, which calls the model: with return_outputs=True it has both.",
-    "after the loss": "Override Trainer.compute_loss and change the loss before you return it; backward is what comes next.",
+    "after the loss": (
+        "Override Trainer.compute_loss and change the loss before you return it; backward is what comes next."
+    ),
     "validation begins": (
         "Override Trainer.evaluation_loop, which evaluate and predict share; when control asks for an evaluation, "
         "on_step_end or on_epoch_end came before it."
     ),
     "validation batch begins": "Override Trainer.prediction_step, which is given each batch of an evaluation.",
     "epoch ends": (
-        "on_epoch_end comes before the epoch's own evaluation: with eval_strategy='epoch' take on_evaluate, or the next "
-        "on_epoch_begin."
+        "on_epoch_end comes before the epoch's own evaluation: with eval_strategy='epoch' take on_evaluate, or the next"
+        " on_epoch_begin."
     ),
-    "run raised": "An exception leaves Trainer.train without calling anybody, on_train_end included: use a try statement.",
+    "run raised": (
+        "An exception leaves Trainer.train without calling anybody, on_train_end included: use a try statement."
+    ),
     "prediction begins": "Override Trainer.predict, or evaluation_loop, which it shares with evaluate.",
 }

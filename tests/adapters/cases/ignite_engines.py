@@ -144,7 +144,7 @@ def state(engine: Engine) -> Mapping[str, Any]:
     counts = ("iteration", "epoch", "epoch_length", "max_epochs", "max_iters", "output", "metrics")
     return {
         **found,
-        **{name: getattr(engine.state, name) for name in counts},
+        **{name: str(getattr(engine.state, name)) for name in counts},
         "log": [str(one) for one in engine.log],
         "torch": torch.get_rng_state(),
         "random": str(random.getstate()),

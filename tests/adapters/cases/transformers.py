@@ -434,7 +434,7 @@ SAVES = {"save_strategy": "epoch", "eval_strategy": "epoch"}
 TWO = {"first": Numbers(3), "second": Numbers(7)}
 
 CASES = (
-    kind_of("normal", Counts, logging_steps=1, **SAVES),
+    kind_of("normal", Counts, logging_strategy="no", **SAVES),
     kind_of(
         "early stop",
         lambda: EarlyStoppingCallback(1, 1e9),

@@ -21,7 +21,7 @@ from ignite.engine.events import Events
 from loopscope import collector
 from loopscope.adapters.ignite import notes
 from loopscope.adapters.ignite.attached import Ids, attached, walk_events
-from loopscope.adapters.ignite.binding import Filters, Member, bind, flags, members
+from loopscope.adapters.ignite.binding import Filters, Member, bind, flags, members, step_effects
 from loopscope.adapters.ignite.dispatch import DISPATCHING, adopt, attach, calibrate, verify
 from loopscope.adapters.ignite.doings import Doings, Openings, doings
 from loopscope.adapters.ignite.given import attached_by
@@ -30,10 +30,8 @@ from loopscope.adapters.ignite.names import Names
 from loopscope.adapters.ignite.plan import NAMES, planned
 from loopscope.adapters.ignite.process import Process, process
 from loopscope.adapters.ignite.protocol import Protocol
-from loopscope.adapters.ignite.vocabulary import VOCABULARY
 from loopscope.catalog import described
 from loopscope.catalog.ignite import EVENTS
-from loopscope.effects import effects
 from loopscope.errors import BadValue, UnknownChoice
 from loopscope.model import Loop
 
@@ -137,12 +135,11 @@ def describe_call(obj: Engine, method: str, arguments: Mapping[str, object], cbs
 
 def _described(engine: Engine, arguments: Mapping[str, object], cbs: object) -> Loop:
     own = attached_by(engine, cbs)
-    lines = Lines(engine)
+    lines = Lines.of(engine)
     plan = planned(engine, arguments, lines)
     entries = [*attached(engine), *own]
     found = members(engine, entries, Ids(entries))
-    does = effects(engine._process_function, None, VOCABULARY, passed=("engine", "batch"))
-    doing = doings(engine, engine._process_function, does, (engine,))
+    doing = doings(engine, engine._process_function, step_effects(engine), (engine,))
     openings = _openings(engine, found, doing)
     steps = process(engine, tuple(name for member in found for name, _ in member.doing.fires))
     filters = Filters(plan, openings)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType
@@ -17,6 +19,7 @@ from loopscope.adapters.ignite.doings import Doings, Openings, doings, given_to
 from loopscope.adapters.ignite.filters import Filter, counted_by, known_filter, named_filter
 from loopscope.adapters.ignite.plan import Plan
 from loopscope.adapters.ignite.vocabulary import VOCABULARY, WAITING
+from loopscope.effects import Effects, effects
 from loopscope.handlers import Said, said
 from loopscope.model import Binding, Event, Handler, Need
 
@@ -128,17 +131,47 @@ def members(engine: Engine, entries: Iterable[Attached], ids: Ids) -> list[Membe
     """Read every attached handler; nothing of them is run."""
     found = []
     for one in entries:
-        told = said(
-            one.function,
-            owner_class(one.function),
-            VOCABULARY,
-            waiting=WAITING,
-            passed=("engine",) if one.takes_engine else (),
-            notes=_notes(one),
-        )
+        told = _read(engine, one)
         doing = doings(engine, one.function, told.effects, given_to(one, engine))
         found.append(Member(one, ids(one.function), told, doing))
     return found
+
+
+_SAID: weakref.WeakKeyDictionary[Engine, dict[int, tuple[weakref.ref[Any], Said]]] = weakref.WeakKeyDictionary()
+"""What was read of the handlers of each engine: an evaluator is run after every epoch, and its map is read each time."""
+
+
+def _read(engine: Engine, one: Attached) -> Said:
+    known = _SAID.setdefault(engine, {})
+    before = known.get(id(one.call))
+    if before is not None and before[0]() is one.call:
+        return before[1]
+    told = said(
+        one.function,
+        owner_class(one.function),
+        VOCABULARY,
+        waiting=WAITING,
+        passed=("engine",) if one.takes_engine else (),
+        notes=_notes(one),
+    )
+    with contextlib.suppress(TypeError):  # what cannot be referred to weakly is read again
+        known[id(one.call)] = weakref.ref(one.call), told
+    return told
+
+
+_STEPS: weakref.WeakKeyDictionary[Engine, tuple[weakref.ref[Any], Effects]] = weakref.WeakKeyDictionary()
+
+
+def step_effects(engine: Engine) -> Effects:
+    """Return what the process function of an engine does, as far as its source shows it."""
+    function = engine._process_function
+    before = _STEPS.get(engine)
+    if before is not None and before[0]() is function:
+        return before[1]
+    done = effects(function, None, VOCABULARY, passed=("engine", "batch"))
+    with contextlib.suppress(TypeError):
+        _STEPS[engine] = weakref.ref(function), done
+    return done
 
 
 def bind(found: list[Member], filters: Filters) -> Binding:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from loopscope.adapters.ignite.process import CORE, FIRING, fired_name
 from loopscope.adapters.ignite.vocabulary import STOPS
 from loopscope.effects import Effects
 from loopscope.model import Place
-from loopscope.source import syntax
+from loopscope.source import FunctionNode, syntax
 
 COUNTS = ("epoch", "iteration", "epoch_length", "max_epochs", "max_iters")
 """What of the engine's state decides how long it runs."""
@@ -69,9 +70,12 @@ def doings(engine: Engine, function: Any, done: Effects, given: Iterable[Any] = 
 def _calls(names: Names | None) -> list[ast.Call]:
     """Return the calls of methods in a function's own source."""
     found = None if names is None else syntax(names.function)
-    if found is None:
-        return []
-    return [one for one in ast.walk(found.node) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
+    return [] if found is None else _method_calls(found.node)
+
+
+@functools.lru_cache(maxsize=1024)
+def _method_calls(node: FunctionNode) -> list[ast.Call]:
+    return [one for one in ast.walk(node) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
 
 
 def _of(

@@ -6,6 +6,7 @@ Found in the syntax trees of the engine's own methods, overrides included, so th
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import GeneratorType
@@ -36,16 +37,20 @@ class Site:
 
 
 class Lines:
-    """The lines of one engine's class: `Lines(engine).event("STARTED").place`."""
+    """The lines of one engine's class: `Lines.of(engine).event("STARTED").place`."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.legacy = not engine.interrupt_resume_enabled
+    @classmethod
+    def of(cls, engine: Engine) -> Lines:
+        return _lines(type(engine), not engine.interrupt_resume_enabled)
+
+    def __init__(self, engine: type[Engine], legacy: bool) -> None:
+        self.legacy = legacy
         self.methods = LEGACY if self.legacy else GENERATORS
         self.fired: dict[str, Site] = {}
         self.asked: dict[tuple[str, int], str] = {}
         self.sites: dict[str, Site] = {}
         for name in (*self.methods, *ASKING, "_handle_exception"):
-            self._read(type(engine), name)
+            self._read(engine, name)
 
     def _read(self, cls: type, name: str) -> None:
         function = getattr(cls, name, None)
@@ -92,6 +97,11 @@ class Lines:
                 return None
             inner = inner.gi_yieldfrom
         return None
+
+
+@functools.lru_cache(maxsize=64)
+def _lines(engine: type[Engine], legacy: bool) -> Lines:
+    return Lines(engine, legacy)
 
 
 def _in_order(function: ast.AST) -> Iterator[ast.stmt]:

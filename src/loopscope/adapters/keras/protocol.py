@@ -59,8 +59,7 @@ class Plan:
 
 def fit(model: Any, plan: Plan) -> Scope:
     """Return the loop of `Model.fit`."""
-    function = of_keras(model, "fit")
-    source = Source.of(function)
+    source = Source.of(model, "fit")
     body: tuple[Node, ...] = (
         source.step("build", "self._symbolic_build"),
         source.event("on_train_begin"),
@@ -68,13 +67,12 @@ def fit(model: Any, plan: Plan) -> Scope:
         source.step("finalize the variables", "self.optimizer.finalize_variable_values"),
         source.event("on_train_end"),
     )
-    return Scope("fit", body, method="Model.fit", place=place(function))
+    return Scope("fit", body, method="Model.fit", place=place(of_keras(model, "fit")))
 
 
 def evaluate(model: Any, plan: Plan) -> Scope:
     """Return the loop of `Model.evaluate`, by itself or as a validation inside of `fit`."""
-    function = of_keras(model, "evaluate")
-    source = Source.of(function)
+    source = Source.of(model, "evaluate")
     batches = plan.valid if plan.valid is not None else Repeat(0, 0)
     body = (
         source.step("build", "self._symbolic_build"),
@@ -83,20 +81,19 @@ def evaluate(model: Any, plan: Plan) -> Scope:
         source.step("metrics", "self._get_metrics_result_or_logs"),
         source.event("on_test_end"),
     )
-    return Scope("validate", body, method="Model.evaluate", place=place(function))
+    return Scope("validate", body, method="Model.evaluate", place=place(of_keras(model, "evaluate")))
 
 
 def predict(model: Any, plan: Plan) -> Scope:
     """Return the loop of `Model.predict`."""
-    function = of_keras(model, "predict")
-    source = Source.of(function)
+    source = Source.of(model, "predict")
     body = (
         source.event("on_predict_begin"),
         _batches(model, "predict", source, plan.train[0], plan),
         source.event("on_predict_end"),
         source.step("join the outputs", "tree.map_structure_up_to"),
     )
-    return Scope("predict", body, method="Model.predict", place=place(function))
+    return Scope("predict", body, method="Model.predict", place=place(of_keras(model, "predict")))
 
 
 def _batches(model: Any, mode: str, source: Source, repeat: Repeat, plan: Plan) -> Scope:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import FunctionType
@@ -15,15 +16,15 @@ from loopscope.source import syntax, unwrap
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One of Keras's functions: `Source.of(Model.fit).event("on_epoch_begin")` has the line that fires the event."""
+    """One of Keras's own methods: `Source.of(model, "fit").event("on_epoch_begin")` has the line that fires it."""
 
     file: str
     nodes: tuple[Any, ...]
 
     @classmethod
-    def of(cls, function: object) -> Source:
-        found = syntax(function)
-        return cls("", ()) if found is None else cls(found.file, tuple(ast.walk(found.node)))
+    def of(cls, model: Any, name: str) -> Source:
+        function = unwrap(of_keras(model, name))
+        return cls("", ()) if function is None else _source(function)
 
     def event(self, name: str, apart: Iterable[str] = ()) -> Event:
         called = self.called(f"callbacks.{name}")
@@ -41,7 +42,7 @@ class Source:
         return Step("draw a batch", text.replace("(", "").replace(")", ""), self.place(found))
 
     def called(self, name: str) -> Any:
-        return self.first(ast.Call, lambda node: ast.unparse(node.func) == name)
+        return self.first(ast.Call, lambda node: _dotted(node.func) == name)
 
     def first(self, kind: type, wanted: Any) -> Any:
         found = [node for node in self.nodes if isinstance(node, kind) and wanted(node)]
@@ -51,8 +52,22 @@ class Source:
         return None if node is None else Place(self.file, node.lineno)
 
 
+@functools.lru_cache(maxsize=32)
+def _source(function: FunctionType) -> Source:
+    found = syntax(function)
+    return Source("", ()) if found is None else Source(found.file, tuple(ast.walk(found.node)))
+
+
 def _line(node: Any) -> int:
     return int(node.lineno)
+
+
+def _dotted(node: ast.expr) -> str:
+    """Return the text of `a.b.c`, `""` for anything else: `ast.unparse` takes much longer."""
+    if isinstance(node, ast.Attribute):
+        holder = _dotted(node.value)
+        return f"{holder}.{node.attr}" if holder else ""
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def of_keras(model: Any, name: str) -> Any:

@@ -33,7 +33,9 @@ def assigns(target: object, owner: type, holder: object, names: Iterable[str]) -
             continue
         known.add(function.__code__)
         for code in _codes(function.__code__):
-            found |= wanted & set(_stored(code, holder))
+            named = wanted & set(code.co_names)  # a quick look: disassembling takes a thousand times as long
+            found |= {*named} & set(_stored(code)) if named else set()
+            found |= wanted & set(_set(code, holder)) if "setattr" in code.co_names else set()
             waiting += [unwrap(one) for one in _used(function, code, owner, holder)]
     return frozenset(found)
 
@@ -58,13 +60,13 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(part)
 
 
-def _stored(code: CodeType, holder: object) -> Iterator[str]:
-    """Yield the attributes that a code assigns; for `setattr` every text that it, or its object, has at hand."""
-    for one in dis.get_instructions(code):
-        if one.opname == "STORE_ATTR":
-            yield str(one.argval)
-    if "setattr" in code.co_names:
-        yield from (part for part in (*code.co_consts, *getattr(holder, "__dict__", {}).values()) if type(part) is str)
+def _stored(code: CodeType) -> Iterator[str]:
+    return (str(one.argval) for one in dis.get_instructions(code) if one.opname == "STORE_ATTR")
+
+
+def _set(code: CodeType, holder: object) -> Iterator[str]:
+    """Yield every text that a code with a `setattr`, or its object, has at hand: any may be the attribute's name."""
+    return (part for part in (*code.co_consts, *getattr(holder, "__dict__", {}).values()) if type(part) is str)
 
 
 def _used(function: FunctionType, code: CodeType, owner: type, holder: object) -> Iterator[Any]:

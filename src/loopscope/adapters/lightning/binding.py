@@ -19,7 +19,7 @@ from loopscope.adapters.lightning.saving import EVENTS as INNER
 from loopscope.adapters.lightning.saving import STATE, saving
 from loopscope.adapters.lightning.vocabulary import STOP, WAITING, vocabularies
 from loopscope.effects import Effects, Vocabulary
-from loopscope.handlers import said
+from loopscope.handlers import Said, said
 from loopscope.model import Binding, Handler, Need, Raise, Scope
 
 _MISSING: Any = object()
@@ -147,7 +147,7 @@ class _Binder:
         elif who == "strategy":
             strategy = given.trainer.strategy
             base, reason = given.package.part("strategies").Strategy, "the strategy, last"
-            yield _Owner(strategy, base, words.callback, identity(given, strategy), "strategy", reason)
+            yield _Owner(strategy, base, words.callback, identity(given, strategy), "trainer", reason)
         elif who == "datamodule":
             yield from self.data(given.datamodule, "the data module, before the callbacks")
         elif who == "data":
@@ -159,13 +159,13 @@ class _Binder:
         given = self.given
         words = vocabularies(given.package).module
         base = given.package.part().LightningModule
-        return _Owner(given.model, base, words, identity(given, given.model), "module", reason)
+        return _Owner(given.model, base, words, identity(given, given.model), "model", reason)
 
     def data(self, datamodule: Any, reason: str) -> Iterator[_Owner]:
         given = self.given
         if datamodule is not None:
             base, words = given.package.part().LightningDataModule, vocabularies(given.package).datamodule
-            yield _Owner(datamodule, base, words, identity(given, datamodule), "datamodule", reason)
+            yield _Owner(datamodule, base, words, identity(given, datamodule), "model", reason)
 
     def shared(self, event: str, hook: Hook) -> Iterator[_Owner]:
         """Yield who has a hook that the module and the data module share."""
@@ -199,11 +199,19 @@ class _Binder:
             place=heard.place,
             facts=heard.facts,
             needs=owner.needs,
-            raises=_raises(event, heard.raises),
+            raises=tuple(self.raises(event, heard)),
             nested=tuple(name for name in heard.nested if name != SAVE),
             inside=(self.saving(obj),) if saves else (),
         )
         return Found(handler, heard.effects, obj)
+
+    def raises(self, event: str, heard: Said) -> Iterator[Raise]:
+        """Yield what a handler may raise; Lightning's own asserts are for itself."""
+        own = heard.place is not None and heard.place.file.startswith(self.given.package.home)
+        for one in heard.raises:
+            if not own or one.exception != "AssertionError":
+                # not certain at a call around others: it has begun, and that is all that is seen there
+                yield replace(one, certain=one.certain and event not in ENCLOSING)
 
     @property
     def checkpoint(self) -> type:
@@ -213,11 +221,6 @@ class _Binder:
         """Return what a checkpoint that this callback saves fires."""
         weights_only = getattr(obj, "save_weights_only", None) if isinstance(obj, self.checkpoint) else None
         return saving(self.given, self.nodes, weights_only=weights_only if isinstance(weights_only, bool) else None)
-
-
-def _raises(event: str, raises: tuple[Raise, ...]) -> tuple[Raise, ...]:
-    """Return what a handler may raise; not certain at a call around others, which is over by then."""
-    return tuple(replace(one, certain=False) for one in raises) if event in ENCLOSING else raises
 
 
 def _unsteady(members: tuple[Member, ...], bound: Bound) -> Bound:
@@ -269,8 +272,6 @@ def _module_reason(who: Who, hook: Hook) -> str:
 
 def _reason(member: Member, who: Who) -> str:
     parts = [f"{_ordinal(member.number)} in trainer.callbacks"]
-    if member.origin == "configure_callbacks":
-        parts.append("from configure_callbacks")
     if member.moved:
         parts.append(member.moved)
     if who == "monitors":

@@ -18,7 +18,7 @@ Sure: TypeAlias = bool | None
 
 KINDS = ("log", "evaluate", "save")
 
-MOST = 8
+MOST = 5
 """A schedule with more different steps than this is not unrolled: what is irregular in it is left open."""
 
 MOST_STEPS, MOST_CHANGES = 2_000_000, 4_000
