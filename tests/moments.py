@@ -1,4 +1,4 @@
-"""Holds what the catalogue says of a framework against runs of it: `complaints(framework("fastai"), runs)`.
+"""Holds what the catalogue says of a framework against runs of it: `complaints(framework("keras"), runs, told)`.
 
 A run is a line of its events and what was done between them (`tests.marks`). A complaint is an event that is not where
 its moment is, one that fires there and is not named, or one that fires where nobody is said to be called.

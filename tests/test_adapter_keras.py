@@ -670,7 +670,6 @@ epoch x 1-2
     on_train_batch_end: * Old, ProgbarLogger
   - metrics
   validate
-    - build
     on_test_begin: ProgbarLogger
     batch x 2
       - draw a batch

@@ -251,8 +251,10 @@ def test_a_terminal_that_knows_ascii_only() -> None:
 
 
 def test_colour_only_on_a_terminal() -> None:
-    """What goes into a pipe has no escape sequences."""
-    assert "\x1b" not in command("events", "fastai")[1]
+    """What goes into a pipe has neither escape sequences nor blanks at the end of its lines."""
+    out = command("events", "fastai")[1]
+    assert "\x1b" not in out
+    assert out == api.moments("fastai").render(width=80)
 
 
 def test_in_a_notebook() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from loopscope.catalog.lightning import EVENTS, MOMENTS
+from loopscope.catalog.lightning import ABSENT, EVENTS, MOMENTS
 
 CALLING = frozenset(
     (
@@ -133,3 +134,10 @@ def test_on_save_checkpoint_comes_before_the_file_is_written(tmp_path, monkeypat
         trainer.fit(Net(), torch.utils.data.DataLoader(torch.ones(2, 1)))
     assert seen == ["on_save_checkpoint", "written"] * 2
     assert MOMENTS["checkpoint saved"] == ("on_save_checkpoint",)
+
+
+def test_what_the_advice_names_is_there():
+    """What tells a batch without a step, and the last batch of an epoch, is an attribute of the trainer."""
+    names = set(re.findall(r"trainer\.(\w+)", " ".join(ABSENT.values())))
+    assert names == {"accumulate_grad_batches", "is_last_batch"}
+    assert [name for name in names if not hasattr(Trainer, name) and not hasattr(Trainer(logger=False), name)] == []

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 import loopscope
 from loopscope.catalog import FRAMEWORKS, MOMENTS, Framework, framework
 from loopscope.views import Row
@@ -110,10 +112,8 @@ def line(name: str, one: Case) -> list[Item]:
         line = list(items(loopscope.inspect(obj, one.run, **inspect).root, not one.kind.endswith("alone"), 0))
         line = [item for item in line if isinstance(item, Mark) or item in framework(name).events]
     marks = [(at, item.kind) for at, item in enumerate(line) if isinstance(item, Mark)]
-    vain = {
-        at for (at, kind), (_, following) in pairwise(marks) if kind == following == "draw"
-    }  # there was nothing left
-    return [item for at, item in enumerate(line) if at not in vain]
+    in_vain = {at for (at, kind), (_, following) in pairwise(marks) if kind == following == "draw"}
+    return [item for at, item in enumerate(line) if at not in in_vain]
 
 
 def items(row: Row, training: bool, drawn_from: int) -> Iterator[Item]:

@@ -158,7 +158,11 @@ class Moments:
         """Print it to `file` or the screen, in colour only on a terminal."""
         from rich.console import Console
 
-        Console(file=file, highlight=False, force_jupyter=False).print(self)
+        console = Console(file=file, highlight=False, force_jupyter=False)
+        if console.is_terminal:
+            console.print(self)
+        else:  # without the blanks that fill up a table's lines
+            _write(self.render(width=console.width), file or sys.stdout)
 
     def __str__(self) -> str:
         return self.render().removesuffix("\n")

@@ -185,8 +185,9 @@ def show(  # noqa: PLR0913 - one parameter for each option
 
     SCRIPT runs exactly as python would run it, with its ARGS, until it first calls fit, fine_tune, validate or the like
     of a fastai Learner, fit, validate, test or predict of a Lightning Trainer, train, evaluate or predict of a
-    Transformers Trainer, fit, evaluate or predict of a Keras Model, or run of an Ignite Engine. The loop that this very call would run is printed, with its epochs and
-    its one-off callbacks, and the script is stopped there: no batch of it runs.
+    Transformers Trainer, fit, evaluate or predict of a Keras Model, or run of an Ignite Engine. The loop that this very
+    call would run is printed, with its epochs and its one-off callbacks, and the script is stopped there: no batch of
+    it runs.
 
     What the script does before that call really happens, and so does what it does in `finally` blocks and exit
     handlers: files, downloads, network. It is stopped by an exception like that of sys.exit(); a script that catches
@@ -248,8 +249,9 @@ def run(
     """Run a script and record what its training loop really does.
 
     SCRIPT runs exactly as python would run it, with its ARGS, to its end. Every event and every handler call of every
-    learner, trainer, model or engine is stamped into FILE, as it happens: after kill -9 the file still says what was open, and
-    while the script runs `loopscope report FILE` in another terminal does. At the end a summary is shown on stderr.
+    learner, trainer, model or engine is stamped into FILE, as it happens: after kill -9 the file still says what was
+    open, and while the script runs `loopscope report FILE` in another terminal does. At the end a summary is shown on
+    stderr.
 
     The run itself is not changed: same events, same order, same results, same exceptions. Processes that the script
     starts are not recorded. Under torchrun, ranks from 1 on write to FILE.rank1.loop and so on.

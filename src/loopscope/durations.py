@@ -24,7 +24,21 @@ COMPUTING = "compute"
 OTHER = "other steps"
 """What the framework does there by name, and none of the words above says."""
 
-CATEGORIES = ("data", *COMPUTE, COMPUTING, OTHER, "handlers", "dispatch", "between events", "framework", "outside")
+READING = "reading the loop"
+"""What loopscope itself did before a run inside another one: it read its loop."""
+
+CATEGORIES = (
+    "data",
+    *COMPUTE,
+    COMPUTING,
+    OTHER,
+    "handlers",
+    "dispatch",
+    "between events",
+    "framework",
+    READING,
+    "outside",
+)
 """The rows of the summary, in the order in which they are read."""
 
 
@@ -92,7 +106,7 @@ class Timed:
         self.dispatch = self.events - (running[edges[1:]] - running[edges[:-1]])
         self.inside: dict[int, int] = {}
         for child in block.children:
-            took = child.until - child.begin
+            took = child.until - child.begin + child.lead
             if child.owner >= 0:
                 at = int(np.searchsorted(self.calls, child.owner))
                 self.inside[at] = self.inside.get(at, 0) + took

@@ -35,6 +35,7 @@ class Block:
 
     `code`, `start` and `end` are its own rows: events and handler calls, those of calls inside left out; ends that are
     missing are filled in. `events` are the positions of events among them, `open` those of rows that never ended.
+    `lead` is what it took to read the loop before it began, where that happened inside another run: recording's own time.
     `until` is when it was over, `ended` whether it says so itself.
     `owner` is the position of the row of `parent` in which this call was made, -1 if it was made between events.
     """
@@ -49,6 +50,7 @@ class Block:
     parent: Block | None = None
     owner: int = -1
     gap: int = 0
+    lead: int = 0
     until: int = 0
     children: list[Block] = field(default_factory=list)
     code: Any = None
@@ -199,6 +201,11 @@ class _Placer:
         self.loops: dict[int, Loop | None] = {}
         self.places: dict[tuple[int, int], Places] = {}
         self.bindings: dict[int, Binding] = {}
+        self.leads = {
+            line["start"]: line["ns"]
+            for line in recording.lines
+            if line.get("k") == "read" and isinstance(line.get("start"), int) and isinstance(line.get("ns"), int)
+        }
         self.others: dict[tuple[int, int], list[int]] = {}
         self.by_handlers: dict[tuple[int, str, str], tuple[Loop, Places]] = {}
         self.hash = np.random.default_rng(7).integers(1, 1 << 63, most, np.uint64) | np.uint64(1)
@@ -341,6 +348,7 @@ class _Placer:
             block = Block(lane, name, int(lane.start[row]), max(stop, row + 1), row)
             block.outcome, block.ended, block.parent = self.exception(int(lane.code[row])), bool(end), parent
             if parent is not None:
+                block.lead = self.lead(lane, row)
                 block.stop = min(block.stop, parent.stop)
                 parent.children.append(block)
             found.append(block)
@@ -349,6 +357,12 @@ class _Placer:
         if at < count:
             found.append(self.stray(lane, at, count))
         return found
+
+    def lead(self, lane: Rows, row: int) -> int:
+        """Return how long loopscope read before a run: at most since the row before it, whatever the file says."""
+        start, before = int(lane.start[row]), int(lane.end[row - 1])
+        since = before if 0 < before <= start else int(lane.start[row - 1])
+        return max(0, min(self.leads.get(start, 0), start - since))
 
     def over(self, lane: Rows, row: int) -> int:
         """Return when the call of a row ended, 0 if not within the recording: its end is stamped where that stopped."""

@@ -84,6 +84,10 @@ class Recorder:
                 self.codes[key] = self.tape.name(kind, **fields) or UNKNOWN
             return self.codes[key]
 
+    def under_way(self) -> bool:
+        """Return whether any run is being recorded."""
+        return any(subject.runs for subject in self.subjects)
+
     def subject(self, obj: object, facts: Mapping[str, object]) -> Subject:
         """Return a new recorded object; `facts` (class, device, ...) go into the file."""
         with self._lock:
@@ -205,8 +209,11 @@ class Subject:
             self.watched.number(obj)
         rows, at = tape.lane().begin(code, tape.clock)
         run = Run(loop, tuple(ids), rows, at, rows[at + 1])
+        spent = rows[at + 1] - start
+        self.recorder.reading += spent
+        if self.recorder.under_way():  # inside a handler, say, which it must not be billed to
+            tape.line("read", start=rows[at + 1], ns=spent)
         self.runs.append(run)
-        self.recorder.reading += rows[at + 1] - start
         return lambda error: self._end(run, code, error)
 
     def _end(self, run: Run, code: int, error: BaseException | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loopscope.durations import CATEGORIES, Between, Timed, between, found_in, grouped, joined, numbered, stats
+from loopscope.durations import CATEGORIES, READING, Between, Timed, between, found_in, grouped, joined, numbered, stats
 from loopscope.endings import handler_name
 from loopscope.model import Event, Handler, Loop, Node, Scope
 from loopscope.places import Places
@@ -128,10 +128,13 @@ class _Builder:
 
     def run(self, group: _Group, stray: bool = False) -> Line:
         rows = _Rows(self, group, stray)
-        lengths = [one.block.until - one.block.begin for one in group.timed]
+        lengths = [one.block.until - one.block.begin + one.block.lead for one in group.timed]
         if stray:
             lengths = [int(one.events.sum()) for one in group.timed]
         children = rows.children()
+        leads = stats(np.array([one.block.lead for one in group.timed if one.block.lead], np.int64))
+        if leads.count:
+            children = (Line("framework", READING, leads, leads.total, READING), *children)
         return Line("run", group.call, stats(np.array(lengths, np.int64)), note=group.learner, children=children)
 
 

@@ -518,7 +518,9 @@ CASES = [
     ),
     case("data that ends", few_filters, **run(lambda: iter(list(data(4))), max_epochs=3)),
     case(
-        "data that ends sooner than the epoch", few_filters, **run(lambda: iter(list(data(4))), max_epochs=3, epoch_length=3)
+        "data that ends sooner than the epoch",
+        few_filters,
+        **run(lambda: iter(list(data(4))), max_epochs=3, epoch_length=3),
     ),
     case("data without a length", usual, **run(lambda: Stream(3), max_epochs=3)),
     case("data without a length and a limit", usual, **run(lambda: Stream(3), max_iters=7)),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, EventEnum, Events, create_supervised_evaluator, create_supervised_trainer
-from ignite.metrics import MeanSquaredError, RunningAverage
+from ignite.metrics import MeanSquaredError
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 

@@ -138,7 +138,7 @@ def members(engine: Engine, entries: Iterable[Attached], ids: Ids) -> list[Membe
 
 
 _SAID: weakref.WeakKeyDictionary[Engine, dict[int, tuple[weakref.ref[Any], Said]]] = weakref.WeakKeyDictionary()
-"""What was read of the handlers of each engine: an evaluator is run after every epoch, and its map is read each time."""
+"""What was read of the handlers of each engine: an evaluator is run every epoch, and its map is read each time."""
 
 
 def _read(engine: Engine, one: Attached) -> Said:
@@ -178,12 +178,13 @@ def bind(found: list[Member], filters: Filters) -> Binding:
     """Return who is called where; the filters that the counts decide are left in `filters`."""
     handlers: dict[str, list[Handler]] = {}
     counts: dict[str, int] = {}
+    removing = [member for member in found if member.doing.removes != ()]
     for member in found:
         counts[member.one.event] = counts.get(member.one.event, 0) + 1
     for member in found:
         listed = handlers.setdefault(member.one.event, [])
         needs = [*filters.needs(member.one, member.id)]
-        if any(other.removes(member) for other in found):
+        if any(other.removes(member) for other in removing):
             needs.append(Need(member.kept, True, "only while it is attached"))
         reason = _reason(len(listed) + 1, counts[member.one.event], member.one.mine)
         listed.append(_handler(member, reason, tuple(needs), found))
@@ -194,7 +195,7 @@ def bind(found: list[Member], filters: Filters) -> Binding:
 def _handler(member: Member, reason: str, needs: tuple[Need, ...], found: list[Member]) -> Handler:
     one, told = member.one, member.said
     skips = [skipping(SKIPPED[name]) for name in SKIPPED if name in member.doing.skips]
-    gone = [other.kept for other in found if member.removes(other)]
+    gone = [other.kept for other in found if member.removes(other)] if member.doing.removes != () else []
     return Handler(
         id=member.id,
         callback=class_name(one.function),

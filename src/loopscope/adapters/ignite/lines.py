@@ -41,7 +41,8 @@ class Lines:
 
     @classmethod
     def of(cls, engine: Engine) -> Lines:
-        return _lines(type(engine), not engine.interrupt_resume_enabled)
+        kind: Any = type(engine)
+        return _lines(kind, not engine.interrupt_resume_enabled)
 
     def __init__(self, engine: type[Engine], legacy: bool) -> None:
         self.legacy = legacy
@@ -100,7 +101,7 @@ class Lines:
 
 
 @functools.lru_cache(maxsize=64)
-def _lines(engine: type[Engine], legacy: bool) -> Lines:
+def _lines(engine: Any, legacy: bool) -> Lines:
     return Lines(engine, legacy)
 
 

@@ -269,7 +269,8 @@ def _check(engine: Engine, given: Mapping[str, Any]) -> None:
             )
     length = given["epoch_length"]
     whole = _length(data)
-    if (length is not None and length < 1) or (length is None and whole == 0):
+    counts = state.epoch_length is None or _starts_anew(engine, given)
+    if (length is not None and length < 1) or (length is None and whole == 0 and counts):
         raise BadValue("an epoch needs at least one batch. Give data that has some, or epoch_length=1, say.")
     if length is not None and state.epoch_length not in (None, length) and not _starts_anew(engine, given):
         raise BadValue(

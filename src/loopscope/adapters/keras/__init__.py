@@ -22,6 +22,7 @@ from loopscope import collector
 from loopscope.adapters.keras import notes
 from loopscope.adapters.keras.arguments import Arguments, planned
 from loopscope.adapters.keras.binding import bind
+from loopscope.adapters.keras.calibrate import calibrate
 from loopscope.adapters.keras.dispatch import DISPATCH, attach
 from loopscope.adapters.keras.dispatch import model_of as dispatched
 from loopscope.adapters.keras.members import EVENT_NAMES, gather
@@ -30,7 +31,6 @@ from loopscope.catalog import described
 from loopscope.catalog.keras import EVENTS
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
 from loopscope.model import Loop
-from loopscope.stamped import calibrate
 
 __all__ = [
     "DISPATCHING",

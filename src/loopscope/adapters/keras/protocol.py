@@ -15,6 +15,8 @@ from loopscope.source import place
 DUE = "validation is due"
 """The flag under which an epoch validates, where not all do."""
 
+BUILD = "build"
+
 REST = "the rest of the data"
 """The flag of an epoch that gets fewer batches than the others, since they left so many."""
 
@@ -61,7 +63,7 @@ def fit(model: Any, plan: Plan) -> Scope:
     """Return the loop of `Model.fit`."""
     source = Source.of(model, "fit")
     body: tuple[Node, ...] = (
-        source.step("build", "self._symbolic_build"),
+        source.step(BUILD, "self._symbolic_build"),
         source.event("on_train_begin"),
         _epochs(model, plan, source),
         source.step("finalize the variables", "self.optimizer.finalize_variable_values"),
@@ -75,7 +77,7 @@ def evaluate(model: Any, plan: Plan) -> Scope:
     source = Source.of(model, "evaluate")
     batches = plan.valid if plan.valid is not None else Repeat(0, 0)
     body = (
-        source.step("build", "self._symbolic_build"),
+        source.step(BUILD, "self._symbolic_build"),
         source.event("on_test_begin"),
         _batches(model, "test", source, batches, plan),
         source.step("metrics", "self._get_metrics_result_or_logs"),
@@ -170,5 +172,6 @@ def _validation(model: Any, plan: Plan, source: Source) -> tuple[list[Scope], li
     place = source.place(source.called("self.evaluate"))
     which = f"in every {nth(plan.freq)} epoch" if isinstance(plan.freq, int) else "in some epochs"
     needs = () if plan.freq == 1 else (Need(DUE, True, f"only {which} (validation_freq={plan.freq})"),)
-    scope = Scope("validate", inner.body, needs=needs, method=inner.method, place=place)
+    body = tuple(node for node in inner.body if not isinstance(node, Step) or node.name != BUILD)  # it is built by then
+    scope = Scope("validate", body, needs=needs, method=inner.method, place=place)
     return [scope], [Turns(DUE, spans)] if needs and spans is not None else []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from loopscope.adapters.transformers.lines import line
 from loopscope.adapters.transformers.opening import GOES_ON, STEP, TAIL, Open, flag
 from loopscope.adapters.transformers.pieces import FIRED_BY, UNLOGGED, Pieces, fired, guarded, may_end_with
-from loopscope.adapters.transformers.schedule import Epoch, Part, Schedule, Times, Unit, leaves, schedule
+from loopscope.adapters.transformers.schedule import KINDS, Epoch, Part, Schedule, Times, Unit, leaves, schedule
 from loopscope.adapters.transformers.settings import Pass, Settings
 from loopscope.adapters.transformers.vocabulary import EVALUATE, LOG, SAVE, STOP, STOP_EPOCH
 from loopscope.model import Need, Node, Repeat, Scope
@@ -42,6 +42,10 @@ def scheduled(settings: Settings, open_: Open) -> Schedule:
     plan, shaky = settings.plan, open_.shaky
     if "all" in shaky or open_.may(STOP, (*STEP, *TAIL), False):
         plan = replace(plan, epochs=None, steps=None)
+    elif open_.may(STOP_EPOCH, (*open_.early, *STEP, *TAIL)):
+        # an epoch that ended early leaves its steps out: from there on no step has the number that was planned
+        plan = replace(plan, stops=False)
+        shaky = shaky | {kind for kind in KINDS if getattr(plan, kind).by_steps and getattr(plan, kind).steps != 1}
     return schedule(plan, breaks=open_.stops((*STEP, *TAIL)), shaky=shaky - {"all"})
 
 
@@ -206,10 +210,11 @@ class Training:
         return (*needs, *((new,) if self.counts_logs() else ())) if what.parts else None
 
     def counts_logs(self) -> bool:
-        """Return whether it matters to a log behind an epoch that one may have come behind its last step."""
+        """Return whether a log behind an epoch may find nothing new: there was one, or no step was finished."""
         epochs = self.all_epochs()
         units = [unit for epoch in epochs for unit in leaves(epoch.parts)]
-        return self.any_log(epochs, "epoch") and self.any_log(units, "step")
+        unfinished = self.open.halves or any(unit.batches is None for unit in units)
+        return self.any_log(epochs, "epoch") and (unfinished or self.any_log(units, "step"))
 
     def any_log(self, all_: Sequence[Unit | Epoch], level: str) -> bool:
         every = self.settings.plan.log
