@@ -35,7 +35,7 @@ class Block:
 
     `code`, `start` and `end` are its own rows: events and handler calls, those of calls inside left out; ends that are
     missing are filled in. `events` are the positions of events among them, `open` those of rows that never ended.
-    `lead` is what it took to read the loop before it began, where that happened inside another run: recording's own time.
+    `lead` is what recording itself took to read the loop before it began, where that happened inside another run.
     `until` is when it was over, `ended` whether it says so itself.
     `owner` is the position of the row of `parent` in which this call was made, -1 if it was made between events.
     """
