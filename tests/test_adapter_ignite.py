@@ -84,8 +84,16 @@ def test_arguments_that_ignite_refuses(asked: dict[str, Any], said: str) -> None
     [
         ({"max_epochs": 2}, {"max_iters": 9}, "this engine has run with max_epochs=2, and ignite refuses to go on"),
         ({"max_iters": 4}, {"max_epochs": 9}, "this engine has run with max_iters=4, and ignite refuses to go on"),
-        ({"max_epochs": 3}, {"max_epochs": 2}, "max_epochs=2 is less than the epoch that this engine's state is at (3)."),
-        ({"max_epochs": 3}, {"max_epochs": 5, "epoch_length": 2}, "this run goes on with epoch_length=3; ignite refuses"),
+        (
+            {"max_epochs": 3},
+            {"max_epochs": 2},
+            "max_epochs=2 is less than the epoch that this engine's state is at (3).",
+        ),
+        (
+            {"max_epochs": 3},
+            {"max_epochs": 5, "epoch_length": 2},
+            "this run goes on with epoch_length=3; ignite refuses",
+        ),
     ],
 )
 def test_arguments_that_do_not_go_with_the_state(ran: dict[str, int], asked: dict[str, int], said: str) -> None:
@@ -205,26 +213,30 @@ def test_read_as_a_user_would() -> None:
     assert shown.splitlines() == [
         "engine.run(data, max_epochs=3) [Engine, ignite 0.5.5]",
         "",
-        "STARTED",
-        "epoch x 3",
-        "  EPOCH_STARTED",
-        "  - start the data (only in the first epoch)",
-        "  batch x 3",
-        "    GET_BATCH_STARTED",
-        "    - draw a batch",
-        "    DATALOADER_STOP_ITERATION (only when the data is at its end)",
-        "    - start the data, draw a batch (only when the data is at its end)",
-        "    GET_BATCH_COMPLETED",
-        "    ITERATION_STARTED: log (never: only every 100 iterations, and this run does not get there)",
-        "    - zero_grad, move to device, forward, loss, backward, optimizer step",
-        "    ITERATION_COMPLETED: log (only every 2 iterations)",
-        "  on terminate_epoch(): this, then EPOCH_COMPLETED",
-        "    TERMINATE_SINGLE_EPOCH",
-        "    - start the data",
-        "  EPOCH_COMPLETED: validate (runs run inside, a loop of its own), log (only at epoch 2)",
-        "  - leave if asked to",
-        "on terminate(): TERMINATE, then COMPLETED",
-        "COMPLETED: log *",
+        "run",
+        "  STARTED",
+        "  epoch x 3",
+        "    EPOCH_STARTED",
+        "    - start the data (only in the first epoch)",
+        "    batch x 3",
+        "      GET_BATCH_STARTED",
+        "      - draw a batch",
+        "      DATALOADER_STOP_ITERATION (only when the data is at its end)",
+        "      - start the data, draw a batch (only when the data is at its end)",
+        "      GET_BATCH_COMPLETED",
+        "      ITERATION_STARTED: log (never: only every 100 iterations, and this run does not get there)",
+        "      - zero_grad, move to device, forward, loss, backward, optimizer step",
+        "      ITERATION_COMPLETED: log (only every 2 iterations)",
+        "    on terminate_epoch(): this, then EPOCH_COMPLETED",
+        "      TERMINATE_SINGLE_EPOCH",
+        "      - start the data",
+        "    EPOCH_COMPLETED: validate (runs run inside, a loop of its own), log (only at epoch 2)",
+        "    - leave if asked to",
+        "  on terminate(): TERMINATE, then COMPLETED",
+        "  COMPLETED: * log",
+        "",
+        "* yours",
+        "  log at COMPLETED in run: alone",
     ]
 
 
@@ -403,7 +415,9 @@ def test_events_that_nobody_fires() -> None:
     assert note(loop(one), "nothing was found that fires these events").endswith(": log#1 at halfway")
     two = engine()
     two.add_event_handler(Events.GET_BATCH_STARTED, log)
-    assert note(loop(two, None, epoch_length=3), "without data ignite fires no event").endswith("log#1 at GET_BATCH_STARTED")
+    assert note(loop(two, None, epoch_length=3), "without data ignite fires no event").endswith(
+        "log#1 at GET_BATCH_STARTED"
+    )
 
 
 def test_who_fires_an_event_of_ones_own() -> None:
@@ -469,7 +483,7 @@ def test_the_lines_that_fire_events() -> None:
     one.add_event_handler(Events.EXCEPTION_RAISED, lambda engine, error: None)
     one.add_event_handler(Events.INTERRUPT, lambda engine: None)
     seen = set()
-    for node in nodes(loop(one).root):
+    for node in nodes(loop(one, epochs=2).root):
         if isinstance(node, Event):
             assert node.place is not None
             assert f"Events.{node.name}" in linecache.getline(node.place.file, node.place.line)

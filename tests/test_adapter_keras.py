@@ -33,9 +33,11 @@ from loopscope import adapters
 from loopscope.adapters import keras as adapter
 from loopscope.errors import BadCallback, BadValue, UnknownChoice, UnknownObject
 from loopscope.model import Event, Handler, Loop, Scope, Step
+from loopscope.parse import follow
 from loopscope.views import tree
 from tests.adapters.cases import keras as cases
 from tests.adapters.cases.keras import Both, Counts, Old, OwnFit, OwnStep, Rows, Safe, X, Y, generator, loader, model
+from tests.suite import witnessed
 
 FIT = {"x": X, "y": Y, "batch_size": 4}
 
@@ -279,6 +281,18 @@ def test_a_backend_without_threads_has_no_pool(monkeypatch):
     """Where Keras says that the backend is not safe for threads, all handlers run in the main thread."""
     monkeypatch.setattr("keras.src.backend.IS_THREAD_SAFE", False)
     assert pooled(fit()) == []
+
+
+# -- real runs beside those of the conformance suite --------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", cases.COUNTED, ids=lambda case: case.name)
+def test_what_fires_is_what_the_tree_says(case, tmp_path):
+    """However the number of batches and epochs comes about, and whoever is called."""
+    watch, loop = witnessed(cases, case, tmp_path)
+    followed = follow(loop, watch.fired, watch.outcome, nested=watch.nested)
+    assert followed.unexpected is None
+    assert followed.events == len(watch.fired) > 1
 
 
 # -- how often ---------------------------------------------------------------------------------------------

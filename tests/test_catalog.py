@@ -126,7 +126,7 @@ def test_an_event_that_is_new_says_so() -> None:
 
 def column(out: str, head: str) -> str:
     """What stands in the second column of the table whose first one is called `head`, on one line."""
-    table = out[out.index(f"\n{head} ") + 1 :].split("\n\n", maxsplit=1)[0].splitlines()
+    table = re.split(rf"^{head}(?: .*)?$", out, flags=re.M)[1].split("\n\n")[0].splitlines()
     lead = min(len(line) - len(line.lstrip()) for line in table if line.startswith(" "))
     return words(" ".join(line[lead:] for line in table))
 

@@ -39,17 +39,8 @@ def said(
     """
     done = effects(target, owner, vocabulary, passed=passed)
     facts = tuple(_facts(target, owner or object, done, waiting, notes))
-    raises = tuple(
-        Raise(one.target, one.certain and _is_class(one.target), (), one.when)
-        for one in done.items
-        if one.kind == "raises"
-    )
+    raises = tuple(Raise(one.target, one.certain, (), one.when) for one in done.items if one.kind == "raises")
     return Said(place(target), facts, raises, done.nested(vocabulary.loops), done)
-
-
-def _is_class(name: str) -> bool:
-    """Return whether a name is that of a class, as one writes them, and not of what holds one: `self.exception`."""
-    return name.rpartition(".")[2][:1].isupper()
 
 
 def _facts(

@@ -7,7 +7,7 @@ import builtins
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import FunctionType, GetSetDescriptorType, ModuleType
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, ModuleType
 from typing import Any
 
 from loopscope.effects.data import Effect, Kind, Vocabulary
@@ -216,7 +216,7 @@ class Reading:
             if isinstance(target, ast.Name):
                 frame.env.pop(target.id, None)
             elif isinstance(target, (ast.Attribute, ast.Subscript)):
-                on, text = self.target(target, frame, path)
+                on, text, _ = self.target(target, frame, path)
                 if on:
                     self.record(path, "deletes", on, text)
         return None
@@ -225,10 +225,18 @@ class Reading:
         if node.value is not None:
             given = self.visit(node.value, frame, path)
             frame.returns.append(given)
-            nothing = given.const is not None and given.const.value is None
-            if self.vocabulary.returns and len(self.stack) == 1 and not given.root and not nothing:
-                self.record(path, "returns", "learner", "a value", self.text(node.value, frame))
+            if self.vocabulary.returns and len(self.stack) == 1:
+                self.returned(node.value, given, frame, path)
         return True
+
+    def returned(self, node: ast.expr, given: Thing, frame: Frame, path: Path) -> None:
+        """Record what the framework gets back, but for None and what it gave itself."""
+        if isinstance(node, ast.IfExp):
+            test = self.shown(node.test, frame)
+            self.returned(node.body, self.path(node.body, frame), frame, path.given(test))
+            self.returned(node.orelse, self.path(node.orelse, frame), frame, path.given(negated(test)))
+        elif not given.root and (given.const is None or given.const.value is not None):
+            self.record(path, "returns", "learner", "a value", self.text(node, frame))
 
     def _leave(self, node: ast.stmt, frame: Frame, path: Path) -> Exit:
         return True
@@ -440,35 +448,34 @@ class Reading:
     def write(
         self, target: ast.expr, node: ast.expr | None, frame: Frame, path: Path, how: str, shown: str | None = None
     ) -> None:
-        on, text = self.target(target, frame, path)
+        on, text, base = self.target(target, frame, path)
         if not on:
             return
         value = shown if shown is not None else "" if node is None else self.text(node, frame)
         self.record(path, "writes", on, text, value, how)
         if isinstance(target, ast.Attribute) and on in ("callback", "learner", *OF_THE_LOOP):
-            base = self.path(target.value, frame)
             if base.root and node is not None:
                 certain = path.certain and how == "="
                 self.assigned.append((base.on, target.attr, certain, node))
             self.found[-1].steers = base.root == "learn" and target.attr in self.vocabulary.steers
 
-    def target(self, node: ast.expr, frame: Frame, path: Path) -> tuple[str, str]:
-        """Return (whose, text) of what an assignment or `del` changes; whose is `""` for a local value."""
+    def target(self, node: ast.expr, frame: Frame, path: Path) -> tuple[str, str, Thing]:
+        """Return (whose, text, of what) for what an assignment or `del` changes; whose is `""` for a local value."""
         if isinstance(node, ast.Attribute):
             base = self.visit(node.value, frame, path, outer=False)
             if base.root == "self":
-                return self.owner_is, f"self.{node.attr}"
+                return self.owner_is, f"self.{node.attr}", base
             if base.root == "learn":
-                return self.vocabulary.roots.get(node.attr, "learner"), f"{base.text}.{node.attr}"
-            return self.whose(base), f"{base.text}.{node.attr}"
+                return self.vocabulary.roots.get(node.attr, "learner"), f"{base.text}.{node.attr}", base
+            return self.whose(base), f"{base.text}.{node.attr}", base
         if isinstance(node, ast.Subscript):
             base = self.visit(node.value, frame, path, outer=False)
             self.visit(node.slice, frame, path)
             self.changed(node.value, base, frame)
-            return self.whose(base), f"{base.text}[{shortened(self.shown(node.slice, frame), 24)}]"
+            return self.whose(base), f"{base.text}[{shortened(self.shown(node.slice, frame), 24)}]", base
         if isinstance(node, ast.Starred):
             return self.target(node.value, frame, path)
-        return "", ""
+        return "", "", Thing()
 
     def changed(self, node: ast.expr, thing: Thing, frame: Frame) -> None:
         """Let go of the source of a local value that is changed in place: it no longer says what the value is."""
@@ -591,7 +598,7 @@ class Reading:
             return frame.env[name]
         obj = _global(frame.function, name)
         found = self.kind(obj, name)
-        if self.vocabulary.kinds and (obj is NOTHING or found is not None):
+        if self.vocabulary.kinds and not isinstance(obj, _LASTING):
             if self.seen is not None and is_lasting(frame.function):
                 self.seen[frame.function, name] = "nothing" if obj is NOTHING else self.vocabulary.kind(obj)
             else:
@@ -950,17 +957,32 @@ class Reading:
         if found.node in self.stack:
             return Thing()
         frame = Frame(
-            found.function, found.node, names_of_call(found.node, args, words), cls or self.defining(found.function)
+            found.function,
+            found.node,
+            self.names_of_call(found.node, args, words),
+            cls or self.defining(found.function),
         )
         before = len(self.found)
         self.run(frame, path)
         self.raised = any(steers(found.effect) for found in self.found[before:])
         return _given(frame.returns)
 
+    def names_of_call(
+        self, node: FunctionNode, args: Sequence[Thing], words: Mapping[str | None, Thing]
+    ) -> dict[str, Thing]:
+        """Return the names of a call, those among them that the framework's own keywords fill: `helper(**kwargs)`."""
+        env = names_of_call(node, args, words)
+        if None in words and words[None].root == "words":
+            rest = [*node.args.posonlyargs, *node.args.args][len(args) :]
+            for argument in (*rest, *node.args.kwonlyargs):
+                if argument.arg not in words and (found := self.handed(argument.arg)) is not None:
+                    env[argument.arg] = found
+        return env
+
     def local(self, function: LocalFunction, call: Call) -> Thing:
         if function.node in self.stack:
             return Thing()
-        env = {**function.frame.env, **names_of_call(function.node, call.args, call.words)}
+        env = {**function.frame.env, **self.names_of_call(function.node, call.args, call.words)}
         frame = Frame(function.frame.function, function.node, env, function.frame.cls)
         if isinstance(function.node, ast.Lambda):
             self.stack.append(function.node)
@@ -1001,7 +1023,7 @@ class Reading:
 
     def _delattr(self, node: ast.Call, args: list[Thing], frame: Frame, path: Path) -> Thing | None:
         if len(node.args) == 2:
-            on, text = self.target(self.named_attribute(node, args, frame), frame, path)
+            on, text, _ = self.target(self.named_attribute(node, args, frame), frame, path)
             if on:
                 self.record(path, "deletes", on, text)
         return Thing()
@@ -1068,6 +1090,7 @@ _SPECIAL: dict[str, Callable[[Reading, ast.Call, list[Thing], Frame, Path], Thin
     "delattr": Reading._delattr,
 }
 
+_LASTING = (ModuleType, type, FunctionType, BuiltinFunctionType)
 _LOOSE = (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Lambda, ast.UnaryOp)
 
 

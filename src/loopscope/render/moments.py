@@ -33,6 +33,15 @@ GAP = 2
 
 NOBODY = "nobody"
 
+PAGE = (
+    "What each framework calls at a moment, in the order in which it does. The tests hold this against real runs: "
+    "what is named fires there, and what fires there is named, but for hooks that do the work themselves (such as "
+    "Lightning's `training_step`) and what Ignite fires between asking for a batch and having it. *nobody* is where "
+    "a framework calls none of its events: what to do instead stands below the table, and behind that every event "
+    "with what it is for. `loopscope events` shows it in a terminal."
+)
+"""What the page of several frameworks begins with."""
+
 
 class Renderer(Protocol):
     """What a format is."""
@@ -161,7 +170,7 @@ def markdown(frameworks: Sequence[Framework], width: int | None = None) -> str:
     """Return a page (GitHub's Markdown): a table, what is done where nobody is called, and every event."""
     names = ", ".join(one.name for one in frameworks)
     title = "The same moment in every framework" if len(frameworks) > 1 else f"What {names} calls, and when"
-    blocks = [f"# {title}", *_table(frameworks), *_instead(frameworks)]
+    blocks = [f"# {title}", *([PAGE] if len(frameworks) > 1 else []), *_table(frameworks), *_instead(frameworks)]
     for one in frameworks:
         events = [f"- `{event}`: {escape(about)}" for event, about in one.events.items()]
         blocks += [f"## All events of {one.name}", "\n".join(events)]

@@ -527,7 +527,7 @@ CASES = [
     case("data without an end", usual, **run(lambda: itertools.cycle(list(data(4))), max_epochs=3, epoch_length=3)),
     case("filters", filters, **run(lambda: data(4), max_epochs=3)),
     case("filters of a run that goes on", lambda engine: (filters(engine), trained(engine)), **run(max_epochs=5)),
-    case("a long run with filters", usual, **run(lambda: data(40), max_epochs=3)),
+    case("a long run with filters", usual, **run(lambda: data(12), max_epochs=3)),
     case("terminated in an iteration", terminates(Events.ITERATION_COMPLETED, 2)),
     case("terminated where a batch is drawn", terminates(Events.GET_BATCH_STARTED, 1)),
     case("terminated at the start", terminates(Events.STARTED, 0)),

@@ -112,9 +112,10 @@ class Watch:
                 concurrent.futures.wait(one._futures)
 
     def trace(self, frame: FrameType, kind: str, arg: object) -> Any:
-        code, back = frame.f_code, frame.f_back
-        if code not in LOOKED_AT and back not in self.open:  # nearly always: it is called for every function
-            return None
+        code = frame.f_code
+        if code not in LOOKED_AT and (not self.open or frame.f_back not in self.open):
+            return None  # nearly always: it is called for every function
+        back = frame.f_back
         me = self.threads.get(threading.get_ident())
         if me is None:
             me = self.threads[threading.get_ident()] = Thread(self.apart)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import random
@@ -46,7 +47,6 @@ from tests.adapters.cases.lightning_models import (
 from tests.adapters.cases.lightning_watch import Watch
 from tests.conformance import Case
 
-warnings.filterwarnings("ignore", module="lightning")
 for _name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
@@ -72,6 +72,7 @@ def case(  # noqa: PLR0913 - what a run is given, and the settings of its traine
     What the run is given hangs on the trainer, so that its map can be asked for it.
     """
 
+    @quietly
     def make(folder: Path) -> pl.Trainer:
         trainer = trainer_in(folder, *(one(folder) for one in callbacks), **settings)
         net = model()
@@ -86,7 +87,23 @@ def case(  # noqa: PLR0913 - what a run is given, and the settings of its traine
             before(trainer, trainer.given, folder)
         return trainer
 
-    return Case(name, kind, make, lambda trainer: getattr(trainer, run)(**trainer.given), run, given_to, raises)
+    @quietly
+    def call(trainer: pl.Trainer) -> object:
+        return getattr(trainer, run)(**trainer.given)
+
+    return Case(name, kind, make, call, run, given_to, raises)
+
+
+def quietly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let Lightning warn of what so small a training always has: no workers, no logger, a deprecated part of torch."""
+
+    @functools.wraps(function)
+    def quiet(*args: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*args)
+
+    return quiet
 
 
 def loaders(of: Any) -> Any:

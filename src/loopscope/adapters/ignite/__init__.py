@@ -151,6 +151,7 @@ def _described(engine: Engine, arguments: Mapping[str, object], cbs: object) -> 
         tuple(filters.counted.values()),
         steps.nodes,
         interrupts=not lines.legacy and (openings.interrupts or bool(binding.at("INTERRUPT"))),
+        looks_at_end=bool(binding.at("DATALOADER_STOP_ITERATION")),
         fires_at_end=any(one.inside for one in binding.at("DATALOADER_STOP_ITERATION")),
     )
     root = protocol.root()

@@ -75,8 +75,14 @@ def entry(key: Any, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return Attached(event_name(key), key, call, function, asks, args, kwargs)
 
 
+def timed(call: Any) -> Any:
+    """Return the handler that ignite's HandlersTimeProfiler has wrapped while a run is under way, else `call` itself."""
+    return vars(call).get("_profiler_original", call) if isinstance(call, FunctionType) else call
+
+
 def filtered(call: Any) -> tuple[Callable[..., Any] | None, Any]:
     """Return the filter that ignite asks before it calls a handler, None where there is none, and the handler."""
+    call = timed(call)
     if not isinstance(call, FunctionType) or call.__code__ not in WRAPPERS:
         return None, call
     cells = dict(zip(call.__code__.co_freevars, call.__closure__ or (), strict=True))

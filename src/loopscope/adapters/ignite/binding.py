@@ -224,8 +224,9 @@ def skipping(event: str) -> str:
 
 
 def _reason(place: int, count: int, mine: bool) -> str:
-    where = "the only one here" if count == 1 else f"{ordinal(place)} of {count} here"
-    return f"{where}, behind the engine's own" if mine and count > 1 else f"{where}, in the order of attaching"
+    if count == 1:
+        return "the only one here"
+    return f"{ordinal(place)} of {count} here, {'behind those of the engine' if mine else 'in the order of attaching'}"
 
 
 def ordinal(number: int) -> str:

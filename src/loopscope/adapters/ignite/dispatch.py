@@ -50,8 +50,12 @@ class IgniteNaming:
         return event_name(event)
 
     def begin(self, obj: Engine) -> None:
+        entries = attached(obj)
         runs, ids = self.known.get(id(obj), (0, None))
-        self.known[id(obj)] = runs + 1, ids or Ids(attached(obj))
+        self.known[id(obj)] = runs + 1, ids or Ids(entries)
+        for one in entries:
+            if one.asks is not None:
+                TWINS.of(obj, one.call, DISPATCH.unknown)
 
     def end(self, obj: Engine) -> None:
         runs, ids = self.known.pop(id(obj), (1, Ids()))

@@ -7,7 +7,7 @@ only that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from loopscope.adapters.ignite.binding import STARTED_DATA, Counted, skipping
 from loopscope.adapters.ignite.doings import Openings
@@ -31,8 +31,8 @@ AT_END = Need(EXHAUSTED, True, "only when the data is at its end")
 class Protocol:
     """Builds the tree of one run: `Protocol(plan, lines, openings, counted, steps).root()`.
 
-    `steps` are those of the process function, `interrupts` says whether somebody looks at INTERRUPT, `fires_at_end`
-    whether handlers of DATALOADER_STOP_ITERATION fire events. `flags` are those that are known when the run begins.
+    `steps` are those of the process function, `interrupts` says whether somebody looks at INTERRUPT, `looks_at_end`
+    whether at DATALOADER_STOP_ITERATION, and `fires_at_end` whether they fire events there. `flags` are those that are known when the run begins.
     """
 
     plan: Plan
@@ -41,6 +41,7 @@ class Protocol:
     counted: tuple[Counted, ...]
     steps: tuple[Node, ...]
     interrupts: bool = False
+    looks_at_end: bool = False
     fires_at_end: bool = False
     flags: dict[str, bool | None] = field(default_factory=dict)
     iteration: int = 0
@@ -77,9 +78,7 @@ class Protocol:
         if self.plan.closes and self.openings.swallows:
             closing = (self.lines.event("EXCEPTION_RAISED"),)
             before = (Scope("close the interrupted run", closing, catches=(Catch(("*",)),)),)
-        if not catches and not before:
-            return run
-        return Scope("run", (replace(run, name="epochs"),), before=before, catches=tuple(catches))
+        return Scope("run", (run,), before=before, catches=tuple(catches))
 
     # -- epochs ------------------------------------------------------------------------------------------
 
@@ -206,11 +205,11 @@ class Protocol:
         if not self.plan.with_data and not self.openings.data:
             return ()
         begin, drawing = self.lines.event("GET_BATCH_STARTED"), self.lines.step("draw a batch", DRAWING)
+        drawn = (begin, *self.asks("GET_BATCH_STARTED"), drawing)
+        if self.flags[EXHAUSTED] is False and not self.looks_at_end:
+            return drawn
         stop = self.lines.event("DATALOADER_STOP_ITERATION", AT_END)
-        return (
-            *(begin, *self.asks("GET_BATCH_STARTED"), drawing),
-            *(stop, *self.asks("DATALOADER_STOP_ITERATION"), *self.restart(AT_END)),
-        )
+        return (*drawn, stop, *self.asks("DATALOADER_STOP_ITERATION"), *self.restart(AT_END))
 
     def restart(self, *needs: Need) -> tuple[Node, ...]:
         """Return how ignite starts the data again, and draws from it."""

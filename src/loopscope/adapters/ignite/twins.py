@@ -14,6 +14,7 @@ from typing import Any
 
 from ignite.engine import Engine
 
+from loopscope.adapters.ignite.attached import timed
 from loopscope.stamped import watching
 from loopscope.stamped.trees import compiled, function_tree
 
@@ -50,24 +51,30 @@ class Twins:
     """
 
     def __init__(self) -> None:
-        self.made: dict[int, Any] = {}
+        self.made: dict[int, FunctionType] = {}
         self.kept: dict[int, list[Any]] = {}
         self.watched: Mapping[int, Any] = {}
         self.code: CodeType | None = None
 
-    def of(self, engine: Engine, wrapper: FunctionType, unknown: Callable[[str], Exception]) -> None:
-        """Make the twin of a wrapper, unless it is there."""
+    def of(self, engine: Engine, wrapper: FunctionType, unknown: Callable[[str], Exception]) -> FunctionType:
+        """Return the twin of a wrapper; what ignite's profiler has put around one calls the twin, too."""
         if id(wrapper) in self.made:
-            return
+            return self.made[id(wrapper)]
         names = wrapper.__code__.co_freevars
         cells = dict(zip(names, (cell.cell_contents for cell in wrapper.__closure__ or ()), strict=True))
-        given = {**GIVEN, "loopscope_watched": self.watched, "loopscope_wrapper": wrapper, **cells}
-        if self.code is None:
-            self.code = _compiled(wrapper, given, unknown)
-        closure = tuple(CellType(given[name]) for name in self.code.co_freevars)
-        twin = FunctionType(self.code, wrapper.__globals__, wrapper.__name__, None, closure)
+        inner = timed(wrapper)
+        if inner is not wrapper:
+            code, given = wrapper.__code__, {**cells, "handler": self.of(engine, inner, unknown)}
+        else:
+            given = {**GIVEN, "loopscope_watched": self.watched, "loopscope_wrapper": wrapper, **cells}
+            code = self.code = self.code or _compiled(wrapper, given, unknown)
+        closure = tuple(CellType(given[name]) for name in code.co_freevars)
+        twin = FunctionType(code, wrapper.__globals__, wrapper.__name__, None, closure)
+        twin.__qualname__ = wrapper.__qualname__
+        twin.__dict__.update(wrapper.__dict__)
         self.made[id(wrapper)] = twin
         self.kept.setdefault(id(engine), []).append(wrapper)
+        return twin
 
     def let_go(self, engine: Engine) -> None:
         """Forget the twins of an engine's handlers."""

@@ -27,6 +27,7 @@ from loopscope.adapters.lightning.notes import TESTED, fit_notes, notes
 from loopscope.adapters.lightning.optimizers import optimizers
 from loopscope.adapters.lightning.packages import Package, imported, of_class
 from loopscope.adapters.lightning.plan import Planner
+from loopscope.adapters.lightning.recording import DISPATCHING, adopt, attach, calibrate, verify
 from loopscope.adapters.lightning.resume import Checkpoint, checkpoint, start
 from loopscope.adapters.lightning.running import Running
 from loopscope.adapters.lightning.saving import EVENTS as SAVING
@@ -39,13 +40,18 @@ from loopscope.errors import BadValue, UnknownChoice
 from loopscope.model import Event, Loop, Need, Node, Repeat, Scope
 
 __all__ = [
+    "DISPATCHING",
     "RUNS",
     "TESTED",
     "accepts",
+    "adopt",
+    "attach",
+    "calibrate",
     "describe",
     "describe_call",
     "event_docs",
     "facts",
+    "verify",
     "versions",
 ]
 

@@ -44,8 +44,8 @@ class Source:
 class Given:
     """One call of a trainer, its arguments resolved; `datamodule` is the one whose hooks are called.
 
-    `batch_hooks` is the data module that was passed to this very call: only that one may change batches. `counted` keeps
-    what `loaders.batches` has found.
+    `batch_hooks` is the data module that was passed to this very call: only that one may change batches. `counted`
+    keeps what `loaders.batches` has found.
     """
 
     package: Package

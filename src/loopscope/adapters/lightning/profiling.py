@@ -1,16 +1,17 @@
-"""The profiler that a recorded trainer has: Lightning tells it of every hook, and it passes all on to the program's own.
+"""The profiler of a recorded trainer: Lightning tells it of every hook, and it passes all on to the program's own.
 
 To everybody else it is the program's own profiler: attributes, `isinstance`, copies and pickles are that one's.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
 
-from loopscope.adapters.lightning.stamps import NOTHING, Action, Around, Both, Row, Started
+from loopscope.adapters.lightning.stamps import AROUND, LAST, NOTHING, PLAIN, UNSURE, Action, Around, Both, Row, Started
 from loopscope.adapters.lightning.watching import Watched
 
 OWN = frozenset({"_loopscope_theirs", "_loopscope_plain", "_loopscope_watched", "_loopscope_started", "_loopscope_one"})
@@ -47,9 +48,7 @@ class Recording:
             action = one.action(action_name)
         if action is None:
             return NOTHING
-        if action.around:
-            return Around(one.lanes, action, _started(self))
-        return Row(one.lanes, action)
+        return Row(one.lanes, action) if action.kind == PLAIN else _row(self, one, action, action_name, 3)
 
     def start(self, action_name: str) -> None:
         """Open the rows of an action of which Lightning says by itself that it ends."""
@@ -57,7 +56,7 @@ class Recording:
             self._loopscope_theirs.start(action_name)
         pending, handling = _started(self), sys.exc_info()[1]
         for watched in self._loopscope_watched:
-            action = _action(watched, action_name, 2)
+            action = _action(watched, action_name)
             if action is not None:
                 row = Row(watched.lanes, action)
                 row.__enter__()
@@ -96,13 +95,9 @@ class Recording:
         return repr(self._loopscope_theirs)
 
     def __copy__(self) -> Any:
-        import copy
-
         return copy.copy(self._loopscope_theirs)
 
     def __deepcopy__(self, memo: Any) -> Any:
-        import copy
-
         return copy.deepcopy(self._loopscope_theirs, memo)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -136,12 +131,23 @@ def _several(recording: Recording, name: str) -> Any:
     """Return the rows of several recordings, and what the program's own profiler makes of the action, as one."""
     parts: list[Any] = [] if recording._loopscope_plain else [recording._loopscope_theirs.profile(name)]
     for watched in recording._loopscope_watched:
-        action = _action(watched, name, 3)
+        action = _action(watched, name)
         if action is not None:
-            around = action.around
-            parts.append(Around(watched.lanes, action, _started(recording)) if around else Row(watched.lanes, action))
+            parts.append(_row(recording, watched, action, name, 4))
     return Both(parts) if parts else NOTHING
 
 
-def _action(watched: Watched, name: str, depth: int) -> Action | None:
+def _row(recording: Recording, watched: Watched, action: Action, name: str, depth: int) -> Any:
+    """Return what writes the row of an action; `depth` is how many frames below the caller of `profile` this is."""
+    if action.kind == AROUND:
+        return Around(watched.lanes, action, _started(recording))
+    if action.kind == LAST:
+        watched.look(action.event)
+    elif action.kind == UNSURE:
+        found = watched.resolved(action, name, depth)
+        return NOTHING if found is None else Row(watched.lanes, found)
+    return Row(watched.lanes, action)
+
+
+def _action(watched: Watched, name: str) -> Action | None:
     return watched.actions[name] if name in watched.actions else watched.action(name)

@@ -61,6 +61,9 @@ def _syntax(package: Package, module: str, function: str) -> Syntax | None:
         found: Any = operator.attrgetter(function)(package.part(module))
     except (ImportError, AttributeError):
         return None
+    if getattr(found, "__qualname__", function) != function:  # a decorator that does not say what it wraps
+        cells = [cell.cell_contents for cell in found.__closure__ or ()]
+        found = next((one for one in cells if getattr(one, "__qualname__", "") == function), found)
     return syntax(found)
 
 

@@ -15,20 +15,23 @@ from typing import Any
 
 clock = time.perf_counter_ns
 
+PLAIN, AROUND, LAST, UNSURE = range(4)
+"""What kind of row an action has: one by itself; one that others lie inside of; one behind those of all callbacks, at
+which it is looked whether they are still the same; one of several callbacks that have one name."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
-    """What Lightning tells its profiler of, in one recording: the number of its row; 0: it has none.
+    """What Lightning tells its profiler of, in one recording: the number of its row's name, and its kind.
 
-    `told` says who is called, where an exception is first seen there: `"Net.training_step"`. `around` says that other
-    rows lie inside of this one.
+    `told` says who is called, for an exception that is first seen there: `"Net.training_step"`.
     """
 
     subject: Any
     code: int
     event: str
     told: str = ""
-    around: bool = False
+    kind: int = PLAIN
 
 
 class Nothing:
@@ -73,10 +76,16 @@ class Row:
         now = clock()
         try:
             if error is not None:
-                now = failed(self, error)
+                self.failed(error)
             self.rows[self.at + 2] = now
         except ValueError:  # a child that was forked meanwhile, which never writes
             pass
+
+    def failed(self, error: BaseException) -> None:
+        """Write by what the call was left."""
+        action, rows, at = self.action, self.rows, self.at
+        number = action.subject.outcome(error, action.event, action.told, rows[at + 1])
+        rows[at] = (rows[at] & 0xFFFFFFFF) | number << 32
 
 
 class Around(Row):
@@ -91,12 +100,12 @@ class Around(Row):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.pending:
-            close(self.pending, self.rows[self.at + 1])
+            close(self.pending, self)
         Row.__exit__(self, kind, error, trace)
 
 
 class Both:
-    """Several context managers as one: those of several recordings, and that of the program's own profiler."""
+    """Several context managers as one: that of the program's own profiler, and those of several recordings."""
 
     __slots__ = ("several",)
 
@@ -104,16 +113,9 @@ class Both:
         self.several = several
 
     def __enter__(self) -> Any:
-        entered: list[Any] = []
         value = None
         for one in self.several:
-            try:
-                value = one.__enter__()
-            except BaseException as error:  # of the program's own profiler
-                for other in reversed(entered):
-                    other.__exit__(type(error), error, error.__traceback__)
-                raise
-            entered.append(one)
+            value = one.__enter__() or value
         return value
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
@@ -125,23 +127,18 @@ class Both:
 
 @dataclass(slots=True, eq=False)
 class Started:
-    """Something of which Lightning only says that it began, and later that it ended; `handling` was raised before."""
+    """Something of which Lightning says by itself that it begins and ends; `handling` was raised before it began."""
 
     name: str
     row: Row
     handling: BaseException | None
 
 
-def failed(row: Row, error: BaseException) -> int:
-    """Write into a row by what it was left, and return when."""
-    now = clock()
-    action, rows, at = row.action, row.rows, row.at
-    number = action.subject.outcome(error, action.event, action.told, rows[at + 1])
-    rows[at] = (rows[at] & 0xFFFFFFFF) | number << 32
-    return now
-
-
-def close(pending: list[Started], since: int) -> None:
-    """End what began after `since` and was left without a word: an exception went through it."""
-    while pending and pending[-1].row.rows[pending[-1].row.at + 1] >= since:
-        pending.pop().row.__exit__(None, None, None)
+def close(pending: list[Started], around: Row) -> None:
+    """End what began inside of a row and was left without a word: an exception went through it."""
+    try:
+        since = around.rows[around.at + 1]
+        while pending and pending[-1].row.rows[pending[-1].row.at + 1] >= since:
+            pending.pop().row.__exit__(None, None, None)
+    except ValueError:  # a child that was forked meanwhile
+        pending.clear()

@@ -8,23 +8,36 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from loopscope.adapters.lightning.binding import Found, bind, handlers_of
+from loopscope.adapters.lightning.binding import KEPT, bind, identity
 from loopscope.adapters.lightning.given import KINDS, Given, Kind, Source
 from loopscope.adapters.lightning.hooks import ENCLOSING, HOOKS, LOADED
 from loopscope.adapters.lightning.members import Member, listed
 from loopscope.adapters.lightning.packages import Package
-from loopscope.adapters.lightning.stamps import Action
+from loopscope.adapters.lightning.stamps import AROUND, LAST, PLAIN, UNSURE, Action
 from loopscope.model import Binding, Flags
 
-OWNERS = {"[LightningModule]", "[Strategy]", "[LightningDataModule]"}
-SPANS = {"run_training_epoch", "run_training_batch", "save_checkpoint", "optimizer_step"}
-DRAWN = {"train_dataloader_next", "val_next", "test_next", "predict_next"}
+SPANS = frozenset({"run_training_epoch", "run_training_batch", "save_checkpoint", "optimizer_step"})
+DRAWN = frozenset({"train_dataloader_next", "val_next", "test_next", "predict_next"})
+"""What Lightning tells its profiler of, and calls nobody for."""
+
+STEPPED = frozenset(event for event, hook in HOOKS.items() if "step" in hook.called)
+"""The events at which the strategy's method calls the module's."""
 
 MOST_CHANGES = 500
 """So often in a run it is noted that callbacks were added or removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """One method that does something: the id that the map gives its owner, and what it is called."""
+
+    id: str
+    method: str
+    cls: str
 
 
 class Watched:
@@ -41,7 +54,7 @@ class Watched:
         self.install = install
         self.forget()
 
-    # -- what `recorder.Watching` asks for ------------------------------------------------------------------
+    # -- what `recorder.Watching` asks for -------------------------------------------------------------------
 
     def number(self, obj: Any) -> None:
         """Name everything anew: a run begins."""
@@ -52,134 +65,168 @@ class Watched:
         """Let go of the callbacks: the run is over."""
         self.actions: dict[str, Action | None] = {}
         self.named: dict[tuple[int, str], Action | None] = {}
-        self.ids: dict[int, str] = {}
+        self.numbers: dict[int, int] = {}
         self.current: list[int] = []
         self.kept: list[Any] = []
         self.changes = 0
+        self.stale = ""
 
     def where(self) -> tuple[int | None, int | None]:
         """Return the epoch and the batch that the trainer says it is in, from 0."""
         trainer = self.ref()
-        if trainer is None or not trainer.state.fn == "fit":
+        if trainer is None or trainer.state.fn != "fit":
             return None, None
-        batch = trainer.fit_loop.batch_idx
-        return trainer.current_epoch, batch if batch >= 0 else None
+        batch = int(trainer.fit_loop.batch_idx)
+        return int(trainer.current_epoch), batch if batch >= 0 else None
 
     def bind(self, obj: Any, members: Mapping[str, Any]) -> tuple[Binding, Flags]:
-        """Return who is called where from now on: the module's hooks as they were, the callbacks as they are."""
-        before = self.sink.runs[-1].loop.binding if self.sink.runs else Binding()
-        given, now = self.given(obj), self.members(obj)
-        found = bind(given, now, before.handlers)
-        flags = {need.flag: True for one in found.all() for need in one.handler.needs if need.flag.startswith("kept ")}
+        """Return who is called where from now on."""
+        before = self.sink.runs[-1].loop.binding
+        found = bind(self._given(obj), self.members(obj), before.handlers)
+        flags: dict[str, bool | None] = {
+            need.flag: True for one in found.all() for need in one.handler.needs if need.flag.startswith(KEPT)
+        }
         return Binding(found.binding().handlers, before.resets), flags
 
-    # -- actions -------------------------------------------------------------------------------------------
+    # -- actions ---------------------------------------------------------------------------------------------
 
     def action(self, name: str) -> Action | None:
         """Return what an action becomes, None where it has no row."""
-        trainer = self.ref()
-        found = None if trainer is None else self._action(trainer, name)
+        trainer, hook = self.ref(), name.rpartition(".")[2]
+        try:
+            if trainer is not None and self.stale != hook:
+                self._look(trainer)
+            found = None if trainer is None else self._action(trainer, name, hook)
+        except Exception:  # of the program's own code, which must not come up here: the report lists what is missing
+            found = None
         self.actions[name] = found
         return found
 
-    def of_callback(self, name: str, depth: int) -> Action | None:
-        """Return what the call of a callback becomes, of whom Lightning gives a name that several have.
+    def resolved(self, action: Action, name: str, depth: int) -> Action | None:
+        """Return the row of a call of a callback that shares its name with others.
 
-        Which one it is stands in the frame that calls it.
+        Which one it is stands in the frame that calls it; if not, they stay together.
         """
-        trainer, hook = self.ref(), name.rpartition(".")[2]
-        callback = sys._getframe(depth).f_locals.get("callback")
-        if trainer is None or callback is None:
-            return None
-        key = id(callback), hook
+        trainer, callback = self.ref(), sys._getframe(depth).f_locals.get("callback")
+        if trainer is None or not any(callback is one for one in trainer.callbacks):
+            return replace(action, kind=PLAIN)
+        key = id(callback), name.rpartition(".")[2]
         if key not in self.named:
             self.kept.append(callback)
-            self.named[key] = self.called(trainer, hook, [callback])
+            self.named[key] = self._callbacks(trainer, [callback], key[1])
         return self.named[key]
 
-    def _action(self, trainer: Any, name: str) -> Action | None:
+    def _action(self, trainer: Any, name: str, hook: str) -> Action | None:
         kind, _, rest = name.partition("]")
-        hook = name.rpartition(".")[2]
-        if f"{kind}]" == "[Callback]":
-            return self.callback(trainer, rest.removesuffix(f".{hook}"), hook)
-        if f"{kind}]" in OWNERS:
-            return self.owner(trainer, f"{kind}]", hook)
+        if kind == "[Callback":
+            key = rest.removesuffix(f".{hook}")
+            several = [one for one in trainer.callbacks if one.state_key == key]
+            found = self._callbacks(trainer, several, hook)
+            return replace(found, kind=UNSURE) if found is not None and len(several) > 1 else found
+        if kind in ("[LightningModule", "[Strategy", "[LightningDataModule"):
+            return self._owner(trainer, kind, hook)
         if name in SPANS or hook in DRAWN:
-            return Action(self.sink, self.sink.span(hook), hook, "", True)
+            return Action(self.sink, self.sink.span(hook), hook, "", AROUND)
         return None  # an action of the program's own
 
-    def callback(self, trainer: Any, key: str, hook: str) -> Action | None:
-        return self.called(trainer, hook, [one for one in trainer.callbacks if one.state_key == key])
-
-    def called(self, trainer: Any, hook: str, callbacks: Sequence[Any]) -> Action | None:
+    def _callbacks(self, trainer: Any, several: Sequence[Any], hook: str) -> Action | None:
+        base = self.package.part().Callback
         found = [
-            (member, one)
+            Called(member.id, hook, type(member.obj).__name__)
             for member in self.members(trainer)
-            if any(member.obj is callback for callback in callbacks)
-            for one in handlers_of(self.given(trainer), member, hook)
+            if any(member.obj is one for one in several) and self._does(member.obj, hook, base)
         ]
-        return self.row(hook, [one for _, one in found]) if found else None
+        return self._row(hook, found, PLAIN) if found else None
 
-    def owner(self, trainer: Any, kind: str, hook: str) -> Action:
-        """Return the row of a hook of the module, the strategy or the data module; it is there in any case."""
-        event = LOADED if hook == "on_load_checkpoint" else hook
-        found = bind(self.given(trainer), (), [event]).found.get(event, ())
-        mine = {
-            "[Strategy]": (trainer.strategy, trainer.lightning_module if event in STEPPED else None),
-            "[LightningDataModule]": (trainer.datamodule,),
-            "[LightningModule]": (trainer.lightning_module,),
+    def _owner(self, trainer: Any, kind: str, hook: str) -> Action:
+        """Return the row of a hook of the module, the strategy or the data module: it is there in any case."""
+        classes, model = self.package.part(), trainer.lightning_module
+        strategy = self.package.part("strategies").Strategy
+        owners = {
+            "[LightningModule": [(model, classes.LightningModule)],
+            "[LightningDataModule": [(trainer.datamodule, classes.LightningDataModule)],
+            "[Strategy": [(trainer.strategy, strategy)],
         }[kind]
-        return self.row(event, [one for one in found if any(one.owner is owner for owner in mine)])
+        if hook in STEPPED:
+            owners.append((model, classes.LightningModule))
+        given = self._given(trainer)
+        called = [Called(identity(given, obj), hook, type(obj).__name__) for obj, _ in owners]
+        found = [one for one, (obj, base) in zip(called, owners, strict=True) if self._does(obj, hook, base)]
+        event = LOADED if hook == "on_load_checkpoint" else hook
+        last = kind == "[LightningModule" and "callbacks" in HOOKS[event].called if event in HOOKS else False
+        return self._row(event, found, AROUND if event in ENCLOSING else LAST if last else PLAIN, called[0])
 
-    def row(self, event: str, found: Sequence[Found]) -> Action:
-        encloses = event in ENCLOSING
+    def _does(self, obj: Any, hook: str, base: type) -> bool:
+        return self.package.is_overridden(hook, obj, base) and callable(getattr(obj, hook))
+
+    def _row(self, event: str, found: Sequence[Called], kind: int, owner: Called | None = None) -> Action:
+        """Return the row of calls at an event; without any it only shows that `owner` was asked."""
         more: dict[str, object] = {"loose": True}
-        if encloses:
-            more["encloses"] = True
-        if not found:
-            more["idle"] = True
-        if len(found) > 1:
-            more["merged"] = len(found)
-        handlers = [one.handler for one in found]
-        label = "|".join(one.id for one in handlers)
-        method = handlers[0].method if handlers else event
-        cls = handlers[0].callback if handlers else ""
-        code = self.sink.handler(label, event, method, cls, **more)
-        return Action(self.sink, code, event, f"{cls}.{method}" if handlers else "", encloses)
+        more |= {"encloses": True} if kind == AROUND else {}
+        more |= {"idle": True} if not found else {}
+        more |= {"merged": len(found)} if len(found) > 1 else {}
+        first = found[0] if found else owner
+        assert first is not None
+        label = "|".join(one.id for one in found or [first])
+        code = self.sink.handler(label, event, first.method, first.cls, **more)
+        return Action(self.sink, code, event, f"{first.cls}.{first.method}" if found else "", kind)
 
-    # -- who is there --------------------------------------------------------------------------------------
+    # -- who is there ----------------------------------------------------------------------------------------
 
     def members(self, trainer: Any) -> list[Member]:
         """Return the callbacks of now, each with the number that it has had since it was first met in this run."""
         found = []
-        for one in trainer.callbacks:
-            if id(one) not in self.ids:
-                self.kept.append(one)
-                self.ids[id(one)] = str(len(self.ids) + 1)
-            found.append(listed(self.package, [one])[0].numbered(int(self.ids[id(one)])))
+        for member in listed(self.package, trainer.callbacks):
+            if id(member.obj) not in self.numbers:
+                self.kept.append(member.obj)
+                self.numbers[id(member.obj)] = len(self.numbers) + 1
+            found.append(replace(member, number=self.numbers[id(member.obj)]))
         self.current = [*map(id, trainer.callbacks)]
         return found
 
-    def look(self) -> None:
-        """Write a new binding if the callbacks are no longer those that they were."""
+    def look(self, event: str) -> None:
+        """See whether the callbacks are still those that they were; called behind all of them at an event.
+
+        What has changed holds from the next event on, and is written when it comes.
+        """
         trainer = self.ref()
-        if trainer is None or not self.current or self.changes >= MOST_CHANGES:
+        if trainer is not None and [*map(id, trainer.callbacks)] != self.current:
+            self.stale = event
+            self.actions.clear()
+
+    def _look(self, trainer: Any) -> None:
+        """Write a new binding if the callbacks have changed, the first time compared with what the map says."""
+        self.stale = ""
+        if [*map(id, trainer.callbacks)] == self.current or self.changes >= MOST_CHANGES:
             return
-        if [*map(id, trainer.callbacks)] == self.current:
+        if trainer.state.fn is None or not self._attached(trainer):
             return
+        first = not self.numbers
+        members = self.members(trainer)
+        if not self.sink.runs:
+            return
+        if first:
+            binding = self.sink.runs[-1].loop.binding
+            known = {one.id for found in binding.handlers.values() for one in found}
+            if {member.id for member in members if self._is_called(member, binding.handlers)} == {
+                one for one in known if "#0" not in one
+            }:
+                return
         self.changes += 1
         self.actions.clear()
-        self.members(trainer)
         self.sink.rebound(trainer, {})
 
-    def given(self, trainer: Any) -> Given:
+    def _attached(self, trainer: Any) -> bool:
+        """Return whether the model has given its callbacks already, and all have their places."""
+        return trainer.lightning_module is not None and bool(self.actions)
+
+    def _is_called(self, member: Member, events: Iterable[str]) -> bool:
+        base = self.package.part().Callback
+        return any(self._does(member.obj, event, base) for event in events if "callbacks" in callers(event))
+
+    def _given(self, trainer: Any) -> Given:
         """Return what the present run was given, as the trainer knows it by now."""
         selector = trainer._data_connector._datahook_selector
-        sources: dict[Kind, Source] = {}
-        for kind in KINDS.values():
-            source = _source(trainer, kind)
-            if source is not None:
-                sources[kind] = source
         return Given(
             package=self.package,
             trainer=trainer,
@@ -187,23 +234,26 @@ class Watched:
             model=trainer.lightning_module,
             datamodule=trainer.datamodule,
             batch_hooks=selector.datamodule if selector is not None else None,
-            sources=sources,
+            sources={kind: _source(trainer, kind) for kind in KINDS.values()},
             ckpt_path=None,
             arguments={},
         )
 
 
-STEPPED = frozenset(event for event, hook in HOOKS.items() if "step" in hook.called)
-"""The events at which the strategy's method calls the module's."""
+def callers(event: str) -> tuple[str, ...]:
+    """Return who is called at an event, callbacks that are called at different times taken together."""
+    called = HOOKS[event].called if event in HOOKS else ()
+    return tuple("callbacks" if who in ("others", "monitors") else who for who in called)
 
 
-def _source(trainer: Any, kind: Kind) -> Source | None:
+def _source(trainer: Any, kind: Kind) -> Source:
     """Return where the loaders of one kind come from, as the loops know it."""
-    loop = {
+    validates = trainer.state.fn == "validate"
+    loops = {
         "train": trainer.fit_loop,
-        "val": trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop,
+        "val": trainer.validate_loop if validates else trainer.fit_loop.epoch_loop.val_loop,
         "test": trainer.test_loop,
         "predict": trainer.predict_loop,
-    }[kind]
-    source = loop._data_source
+    }
+    source = loops[kind]._data_source
     return Source(kind, source.name, source.instance if source.is_module() else None)

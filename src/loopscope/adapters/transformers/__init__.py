@@ -22,7 +22,7 @@ from transformers.trainer_callback import CallbackHandler
 
 from loopscope import collector
 from loopscope.adapters.transformers import notes
-from loopscope.adapters.transformers.binding import Read, bind, opened, read
+from loopscope.adapters.transformers.binding import Read, bind, opened, read, with_open_end
 from loopscope.adapters.transformers.control import HOME, NOTHING, Steering
 from loopscope.adapters.transformers.dispatch import DISPATCHING, adopt, attach, calibrate, dispatched, verify
 from loopscope.adapters.transformers.members import Member, flow, instances, members
@@ -30,7 +30,7 @@ from loopscope.adapters.transformers.notes import TESTED
 from loopscope.adapters.transformers.opening import Open
 from loopscope.adapters.transformers.overrides import Overrides, overrides
 from loopscope.adapters.transformers.pieces import UNLOGGED, Pieces, fired
-from loopscope.adapters.transformers.protocol import Training, evaluate, predict, scheduled, unknown
+from loopscope.adapters.transformers.protocol import Training, evaluate, loses_count, predict, scheduled, unknown
 from loopscope.adapters.transformers.settings import (
     NO_PLAN,
     Passes,
@@ -180,6 +180,9 @@ class _Asked:
         self.handlers: list[Read] = read(self.members)
         self.settings = self._settings()
         self.open = self._open()
+        if run == "train" and loses_count(self.settings, self.open):
+            self.handlers = with_open_end(self.handlers)
+            self.open = self._open()
         self.problems = self.settings.problems
 
     def _settings(self) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 
@@ -86,6 +86,13 @@ def opened(handlers: Iterable[Read], free: Steering, *, sums_up: bool, starts_wi
         if one.said.nested:
             by[one.event] = by[one.event] | (ANYTHING if "train" in one.said.nested else inner)
     return Open(by, free, sums_up, (*BEFORE, *(EVALUATION if starts_with_evaluation else ())))
+
+
+def with_open_end(handlers: Iterable[Read]) -> list[Read]:
+    """Return `handlers` with the step at which DefaultFlowCallback ends the training left to the run."""
+    ends = Steering({STOP: frozenset((True,))})
+    at = "on_step_end"
+    return [replace(one, steering=ends) if one.event == at and is_flow(one.member, at) else one for one in handlers]
 
 
 def bind(handlers: Sequence[Read], open_: Open) -> Binding:

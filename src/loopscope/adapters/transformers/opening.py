@@ -76,9 +76,13 @@ class Open:
         return self.sums_up and self.stops(CUT_SHORT)
 
     def stops(self, events: Iterable[str]) -> bool:
-        """Return whether an epoch may be stopped at one of these events, or was already when it began."""
-        found = (*self.early, *events)
-        return any(self.may(name, found) for name in (STOP, STOP_EPOCH))
+        """Return whether an epoch may be stopped at one of these events, or was already when its first step began."""
+        found = tuple(events)
+        return self.may(STOP, (*self.early, *found)) or self.ends_epochs(found)
+
+    def ends_epochs(self, events: Iterable[str]) -> bool:
+        """Return whether an epoch, and it alone, may be ended at one of these events, or by what its begin fires."""
+        return self.may(STOP_EPOCH, ("on_epoch_begin", *events))
 
     def known(self) -> dict[str, bool | None]:
         """Return the flags as a run finds them."""

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loopscope.adapters.transformers.lines import line
-from loopscope.adapters.transformers.opening import GOES_ON, STEP, TAIL, Open, flag
+from loopscope.adapters.transformers.opening import EVALUATION, GOES_ON, KIND, STEP, TAIL, Open, flag
 from loopscope.adapters.transformers.pieces import FIRED_BY, UNLOGGED, Pieces, fired, guarded, may_end_with
-from loopscope.adapters.transformers.schedule import KINDS, Epoch, Part, Schedule, Times, Unit, leaves, schedule
+from loopscope.adapters.transformers.schedule import KINDS, Epoch, Every, Part, Schedule, Times, Unit, leaves, schedule
 from loopscope.adapters.transformers.settings import Pass, Settings
 from loopscope.adapters.transformers.vocabulary import EVALUATE, LOG, SAVE, STOP, STOP_EPOCH
 from loopscope.model import Need, Node, Repeat, Scope
@@ -42,11 +42,21 @@ def scheduled(settings: Settings, open_: Open) -> Schedule:
     plan, shaky = settings.plan, open_.shaky
     if "all" in shaky or open_.may(STOP, (*STEP, *TAIL), False):
         plan = replace(plan, epochs=None, steps=None)
-    elif open_.may(STOP_EPOCH, (*open_.early, *STEP, *TAIL)):
-        # an epoch that ended early leaves its steps out: from there on no step has the number that was planned
+    elif loses_count(settings, open_):
         plan = replace(plan, stops=False)
         shaky = shaky | {kind for kind in KINDS if getattr(plan, kind).by_steps and getattr(plan, kind).steps != 1}
     return schedule(plan, breaks=open_.stops((*STEP, *TAIL)), shaky=shaky - {"all"})
+
+
+def loses_count(settings: Settings, open_: Open) -> bool:
+    """Return whether handlers may end an epoch early: from there on no step has the number that was planned for it."""
+    plan, events = settings.plan, [*STEP]
+    for name, fires in ((LOG, ("on_log",)), (EVALUATE, EVALUATION), (SAVE, ("on_save",))):
+        every: Every = getattr(plan, KIND[name])
+        follows = every.by_steps or every.first or (name == SAVE and settings.saves_best)
+        if follows or open_.needs(name, False, "step", every) is not None:
+            events += fires
+    return open_.ends_epochs(events)
 
 
 @dataclass(frozen=True, slots=True)
