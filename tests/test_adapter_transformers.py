@@ -233,7 +233,7 @@ def test_what_may_be_stopped_is_open_and_only_that(tmp_path):
     made = trainer(tmp_path, EarlyStoppingCallback(), metric_for_best_model="loss", num_train_epochs=5, **SAVES)
     (epoch,) = scopes(train(made).root, "epoch")
     assert epoch.repeat == Repeat(1, 5)
-    assert [one.repeat for one in scopes(epoch, "batch")][0] == Repeat(4, 4)
+    assert scopes(epoch, "batch")[0].repeat == Repeat(4, 4)
 
 
 def test_a_handler_that_may_ask_for_a_log_makes_that_conditional(tmp_path):
@@ -462,7 +462,7 @@ def test_half_built_arguments_are_named(tmp_path):
     """A field that is missing, or with which no loop can run, is named with what to type."""
     made = trainer(tmp_path)
     made.args = object.__new__(type(made.args))
-    with pytest.raises(BadValue, match="trainer.args is a TrainingArguments without .*half built"):
+    with pytest.raises(BadValue, match=r"trainer\.args is a TrainingArguments without .*half built"):
         train(made)
     assert adapter.describe_call(made, "train", {}).notes[0].startswith("this call will fail: trainer.args")
     made = trainer(tmp_path)
@@ -473,7 +473,7 @@ def test_half_built_arguments_are_named(tmp_path):
     made.args.logging_steps = 0
     with pytest.raises(BadValue, match=r"trainer\.args\.logging_steps is 0"):
         train(made)
-    with pytest.raises(BadValue, match="has no callback_handler. Was its __init__ run"):
+    with pytest.raises(BadValue, match=r"has no callback_handler\. Was its __init__ run"):
         train(object.__new__(Trainer))
 
 
@@ -499,7 +499,7 @@ class Wheel(TrainerCallback):
         helper(c)
 
     def on_step_end(self, *args, **kwargs):
-        print(args)
+        repr(args)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         same = control
@@ -574,7 +574,7 @@ def test_the_stock_callbacks_are_read():
     assert {key: value for key, value in read.items() if value} == {
         ("EarlyStoppingCallback", "on_evaluate"): {"should_training_stop": {True}}
     }
-    assert set(TrainerControl().state()["args"]) == {*ALL}
+    assert set(TrainerControl().state()["args"]) == set(FLAGS)
 
 
 # -- the schedule is exact -------------------------------------------------------------------------------------
@@ -615,16 +615,15 @@ def simulated(plan: Plan) -> list[tuple[list[Unit], bool]]:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.integers(1, 13),
-    st.integers(1, 4),
-    st.integers(1, 4),
+    st.tuples(st.integers(1, 13), st.integers(1, 4), st.integers(1, 4)),
     st.integers(1, 30),
     st.lists(st.integers(1, 7), min_size=3, max_size=3),
     st.integers(0, 20),
     st.booleans(),
 )
-def test_a_schedule_written_out_is_what_a_simulation_gives(batches, each, epochs, most, steps, done, first):
+def test_a_schedule_written_out_is_what_a_simulation_gives(size, most, steps, done, first):
     """Folded and grouped as it may be, each step of the run is there, with what follows it."""
+    batches, each, epochs = size
     count = -(-batches // each)
     log = Every(by_steps=True, steps=steps[0], first=first)
     evaluate = Every(by_steps=True, steps=steps[1], last=True, delay=3)
@@ -663,7 +662,7 @@ NOTHING = Every()
         (9, 2, 0, False, True, True, 9),
     ],
 )
-def test_the_share_of_a_process(whole, world, index, drops, even, split, share):
+def test_the_share_of_a_process(whole, world, index, drops, even, split, share):  # noqa: PLR0913
     """Several processes share the batches as accelerate's BatchSamplerShard deals them out."""
     from accelerate.data_loader import BatchSamplerShard
     from torch.utils.data import BatchSampler, SequentialSampler

@@ -86,7 +86,7 @@ class Net(pl.LightningModule):
 def test_callbacks_as_people_write_them() -> None:
     """What is done to trainer, module and optimizer is told under the names that the callback gives them."""
     assert read(Mine, "on_train_batch_end", *BATCH_END).summary == (
-        "sets trainer.should_stop = True if torch.isnan(outputs['loss']); calls pl_module.log('mine', …); …"
+        "sets trainer.should_stop = True if torch.isnan(outputs['loss']); calls pl_module.log(…); …"
     )
     assert read(Mine, "on_train_epoch_end").summary == (
         "changes group['lr'] *= 0.5 for group in trainer.optimizers[0].param_groups; calls pl_module.backbone.eval()"

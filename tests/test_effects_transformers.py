@@ -64,7 +64,7 @@ def test_callbacks_as_people_write_them() -> None:
     )
     assert read(Mine, "on_log").summary == "sets logs['perplexity'] = 2 ** logs['loss']"
     assert read(Mine, "on_train_begin").summary == (
-        "sets c.should_evaluate = True; sets parameter.requires_grad for parameter in model.base_model …"
+        "sets c.should_evaluate = True; sets parameter.requires_grad for parameter in model.base_model.parameters()"
     )
     ended = read(Mine, "on_epoch_end")
     assert ended.summary == "runs trainer.evaluate(metric_key_prefix='train')"

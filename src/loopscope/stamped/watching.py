@@ -107,7 +107,7 @@ class Watched:
 
     def let_go(self) -> None:
         self.handlers = _Handlers()
-        self.decided: dict[tuple[Any, int], int] = {}
+        self.decided: dict[int, int] = {}
         self.lists: dict[Any, list[int]] = {}
         self.kept: list[Any] = []
         self.bindings: list[tuple[Any, Binding]] = []
@@ -152,11 +152,11 @@ class Watched:
 
     def decides(self, handler: Any, event: Any) -> int:
         """Return the code of the call that a handler has decided to make, 0 if it is not known."""
-        code = self.decided.get((event, id(handler)))
+        code = self.decided.get(id(handler))
         if code is None:
             obj = self.ref()
             named = None if obj is None else self.named(obj, handler, event)
-            code = self.decided[event, id(handler)] = 0 if named is None else self.registered(named, event)
+            code = self.decided[id(handler)] = 0 if named is None else self.registered(named, event)
             self.kept.append(handler)
         return code
 

@@ -85,7 +85,7 @@ def made(attach: Callable[[Engine], object] = lambda engine: None, make: Callabl
 
 
 def case(name: str, attach: Callable[[Engine], object] = lambda engine: None, kind: str = "", **more: Any) -> Case:
-    """A case of a trainer with handlers that `attach` adds; two epochs of three batches, unless `more` says otherwise."""
+    """A case of a trainer with handlers that `attach` adds; two epochs of three batches, unless `more` says more."""
     make = more.pop("make", trainer)
     raises = more.pop("raises", None)
     return Case(name, kind, made(attach, make), **{**TWO, **more}, raises=raises)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from ignite.engine import Engine, EventEnum, Events, create_supervised_evaluator, create_supervised_trainer
 from ignite.metrics import MeanSquaredError
 from torch import nn
+from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
 CORE = [event.name for event in Events]
@@ -56,7 +56,7 @@ def trainer(**more: Any) -> Engine:
     torch.manual_seed(0)
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    engine = create_supervised_trainer(model, optimizer, F.mse_loss, **more)
+    engine = create_supervised_trainer(model, optimizer, mse_loss, **more)
     return keep(engine, model, optimizer)
 
 
@@ -74,7 +74,7 @@ def stepped(step: Callable[[Engine, Any], Any] | None = None, kind: type[Engine]
     def train_step(engine: Engine, batch: Any) -> float:
         optimizer.zero_grad()
         x, y = batch
-        loss = F.mse_loss(model(x), y)
+        loss = mse_loss(model(x), y)
         loss.backward()
         optimizer.step()
         return loss.item()

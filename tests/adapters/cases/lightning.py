@@ -18,9 +18,11 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
     EarlyStopping,
     GradientAccumulationScheduler,
     LambdaCallback,
+    LearningRateFinder,
     ModelCheckpoint,
     TQDMProgressBar,
 )
@@ -168,6 +170,14 @@ def often(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(folder / "often", every_n_train_steps=2, save_top_k=-1)
 
 
+def tuner(folder: Path) -> pl.Callback:
+    return LearningRateFinder(num_training_steps=3, early_stop_threshold=None)
+
+
+def sizes(folder: Path) -> pl.Callback:
+    return BatchSizeFinder(steps_per_trial=1, max_trials=1)
+
+
 CASES = [
     case("normal", "normal", Valid, everywhere, twin, twin),
     case("early stopping", "early stop", Valid, everywhere, stopping(1), max_epochs=6),
@@ -310,6 +320,8 @@ MORE = [
     case("a lambda", "", Valid, lambda folder: LambdaCallback(on_train_epoch_end=lambda trainer, pl_module: None)),
     case("checkpoints in the middle", "", Valid, everywhere, often, train=3),
     case("a progress bar", "", Valid, lambda folder: TQDMProgressBar(), enable_progress_bar=True),
+    case("a tuner", "", made.Tunable, everywhere, tuner, train=None, val=None),
+    case("a tuner of the batch size", "", made.Tunable, everywhere, sizes, train=None, val=None, max_epochs=1),
     case("resumed with max_steps", "", Valid, everywhere, before=saved, max_steps=5, max_epochs=-1),
     case("resumed inside an epoch", "", Valid, everywhere, before=saved_inside, train=3),
     case("resumed at the end", "", Valid, everywhere, before=saved, max_epochs=1),

@@ -286,6 +286,24 @@ class Data(pl.LightningDataModule):
         pass
 
 
+class Tunable(Valid):
+    """Has the learning rate where a tuner looks for it, and brings its loaders along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lr = 0.01
+        self.batch_size = 2
+
+    def train_dataloader(self) -> Any:
+        return loader(4, self.batch_size)
+
+    def val_dataloader(self) -> Any:
+        return loader(1)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
 class Pair(Net):
     """Takes a batch of each of two loaders at a time."""
 

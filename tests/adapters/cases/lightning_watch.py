@@ -92,7 +92,7 @@ class Watch:
         self.calling: list[Calling] = []
         self.event: Open | None = None
         self.ids: dict[int, str] = {}
-        self.met: list[Any] = []  # keeps those alive whose identity is a key of `ids`
+        self.numbers: dict[int, list[Any]] = {}  # of each trainer that was met: itself, then its callbacks
         self.dispatches: list[tuple[FrameType, str]] = []
         root = type(trainer).__mro__[-2].__module__.partition(".trainer")[0]
         self.call = sys.modules[f"{root}.trainer.call"]
@@ -299,13 +299,14 @@ class Watch:
         return None
 
     def number(self, trainer: Any) -> None:
-        """Give the callbacks of a trainer the ids of the map: class and place in the list."""
+        """Give the callbacks of a trainer the ids of the map: class and place in the list, later ones behind."""
         if trainer.state.fn is None or not self.attached(trainer):
             return
-        for number, one in enumerate(trainer.callbacks, 1):
+        known = self.numbers.setdefault(id(trainer), [trainer])
+        for one in trainer.callbacks:
             if id(one) not in self.ids:
-                self.ids[id(one)] = f"{type(one).__name__}#{number}"
-                self.met.append(one)
+                known.append(one)
+                self.ids[id(one)] = f"{type(one).__name__}#{len(known) - 1}"
 
     def attached(self, trainer: Any) -> bool:
         """Whether the model's own callbacks are in the list: not before `configure_callbacks` has returned."""

@@ -76,7 +76,7 @@ def entry(key: Any, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def timed(call: Any) -> Any:
-    """Return the handler that ignite's HandlersTimeProfiler has wrapped while a run is under way, else `call` itself."""
+    """Return the handler that ignite's HandlersTimeProfiler has wrapped while a run goes on, else `call` itself."""
     return vars(call).get("_profiler_original", call) if isinstance(call, FunctionType) else call
 
 

@@ -23,11 +23,14 @@ from loopscope.stamped.calibrating import least, turn
 
 TWINS = Twins()
 
+NAME = "event_name if event_name.__class__ is str else event_name._name_"
+"""An event by its name: ignite's events hash and compare in Python."""
+
 POINTS = (
     Point(
         Engine,
         "_fire_event",
-        event="event_name",
+        event=NAME,
         call="func",
         handler="func",
         handlers="self._event_handlers[event_name]",

@@ -32,7 +32,8 @@ class Protocol:
     """Builds the tree of one run: `Protocol(plan, lines, openings, counted, steps).root()`.
 
     `steps` are those of the process function, `interrupts` says whether somebody looks at INTERRUPT, `looks_at_end`
-    whether at DATALOADER_STOP_ITERATION, and `fires_at_end` whether they fire events there. `flags` are those that are known when the run begins.
+    whether at DATALOADER_STOP_ITERATION, and `fires_at_end` whether they fire events there. `flags` are those that are
+    known when the run begins.
     """
 
     plan: Plan

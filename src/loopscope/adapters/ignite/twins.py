@@ -8,38 +8,70 @@ the handler is called. Constraint: the closures in an engine's lists stay as the
 from __future__ import annotations
 
 import ast
+from _thread import get_ident
 from collections.abc import Callable, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from ignite.engine import Engine
 
-from loopscope.adapters.ignite.attached import timed
+from loopscope.adapters.ignite.attached import event_name, timed
 from loopscope.stamped import watching
 from loopscope.stamped.trees import compiled, function_tree
 
 CALL = "return handler(*args, **kwargs)"
 
 STAMPED = """
-loopscope_its = loopscope_begin(loopscope_watched.get(id(self)), loopscope_wrapper, event_name)
+loopscope_now = loopscope_watched.get(id(self))
+if loopscope_now is None:
+    return handler(*args, **kwargs)
+loopscope_several = loopscope_now.all
+if len(loopscope_several) > 1:
+    loopscope_its = loopscope_begin(loopscope_several, loopscope_wrapper, loopscope_event)
+    try:
+        loopscope_done = handler(*args, **kwargs)
+    except BaseException as loopscope_error:
+        loopscope_failed_calls(loopscope_its, loopscope_error, loopscope_event, loopscope_wrapper)
+        raise
+    loopscope_finish(loopscope_its)
+    return loopscope_done
+loopscope_code = loopscope_now.decided.get(loopscope_key)
+if loopscope_code is None:
+    loopscope_code = loopscope_now.decides(loopscope_wrapper, loopscope_event)
+if not loopscope_code:
+    return handler(*args, **kwargs)
+loopscope_lane = loopscope_now.lanes.get(loopscope_get_ident()) or loopscope_now.lane()
+loopscope_rows = loopscope_lane.rows
+loopscope_at = loopscope_lane.at
+try:
+    loopscope_rows[loopscope_at + 1] = loopscope_clock()
+    loopscope_rows[loopscope_at] = loopscope_code
+except (IndexError, ValueError):
+    loopscope_rows, loopscope_at = loopscope_again(loopscope_lane, loopscope_code)
+loopscope_lane.at = loopscope_at + 3
 try:
     loopscope_done = handler(*args, **kwargs)
 except BaseException as loopscope_error:
-    loopscope_failed(loopscope_its, loopscope_error, event_name, loopscope_wrapper)
+    loopscope_failed(
+        loopscope_now, loopscope_rows, loopscope_at, loopscope_error, loopscope_event, loopscope_wrapper
+    )
     raise
-loopscope_finish(loopscope_its)
+try:
+    loopscope_rows[loopscope_at + 2] = loopscope_clock()
+except ValueError:
+    pass
 return loopscope_done
 """
-
-
-def _begin(first: Any, wrapper: Any, event: Any) -> list[Any]:
-    return [] if first is None else watching.begin_decided(first.all, wrapper, event)
-
+"""As `stamped.transplant` has it: once for one recording of the engine, and for several."""
 
 GIVEN: Mapping[str, object] = {
-    "loopscope_begin": _begin,
-    "loopscope_failed": watching.failed_calls,
+    "loopscope_again": watching.again,
+    "loopscope_begin": watching.begin_decided,
+    "loopscope_clock": watching.clock,
+    "loopscope_failed": watching.failed,
+    "loopscope_failed_calls": watching.failed_calls,
     "loopscope_finish": watching.finish,
+    "loopscope_get_ident": get_ident,
 }
 
 
@@ -66,7 +98,9 @@ class Twins:
         if inner is not wrapper:
             code, given = wrapper.__code__, {**cells, "handler": self.of(engine, inner, unknown)}
         else:
-            given = {**GIVEN, "loopscope_watched": self.watched, "loopscope_wrapper": wrapper, **cells}
+            mine = {"wrapper": wrapper, "key": id(wrapper), "event": event_name(cells["event_name"])}
+            words = {f"loopscope_{name}": value for name, value in mine.items()}
+            given = {**GIVEN, "loopscope_watched": self.watched, **words, **cells}
             code = self.code = self.code or _compiled(wrapper, given, unknown)
         closure = tuple(CellType(given[name]) for name in code.co_freevars)
         twin = FunctionType(code, wrapper.__globals__, wrapper.__name__, None, closure)

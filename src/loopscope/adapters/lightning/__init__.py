@@ -34,6 +34,8 @@ from loopscope.adapters.lightning.saving import EVENTS as SAVING
 from loopscope.adapters.lightning.saving import saving
 from loopscope.adapters.lightning.stops import Stops, stops
 from loopscope.adapters.lightning.training import ASKING, CLEARED, DUE, LAST, Training
+from loopscope.adapters.lightning.tuning import FLAG as TUNING
+from loopscope.adapters.lightning.tuning import tuned
 from loopscope.catalog import described
 from loopscope.catalog import lightning as catalog
 from loopscope.errors import BadValue, UnknownChoice
@@ -148,15 +150,16 @@ class _Stage:
 
 def _described(asked: Given, found: Members) -> Loop:
     quiet = bind(asked, found.members, QUIET).found
-    nodes = Nodes(asked, frozenset(event for event, handlers in quiet.items() if handlers))
+    handled = frozenset(event for event, handlers in quiet.items() if handlers)
+    nodes = Nodes(asked, handled, any(one.tunes for one in found.members))
     loaded = checkpoint(asked, found.members)
     fits = asked.run == "fit"
     stage = _fit(asked, found.members, nodes, loaded) if fits else _Stage(Evaluating(asked, nodes).alone())
-    tuned = any(one.tunes for one in found.members)
-    root = Running(asked, nodes, loaded, tuned).root(*stage.nodes)
-    bound = bind(asked, found.members, dict.fromkeys((*_fired(root), *SAVING)))
+    root = Running(asked, nodes, loaded, nodes.tuned).root(*stage.nodes)
+    events = HOOKS if nodes.tuned else dict.fromkeys((*_fired(root), *SAVING))
+    bound = tuned(asked, found.members, bind(asked, found.members, events))
     root = opened(root, bound)
-    if not any(one.handler.inside for one in bound.all()):
+    if not any(one.handler.inside for one in bound.all()):  # nobody saves
         bound = Bound({event: handlers for event, handlers in bound.found.items() if event not in SAVING})
     said = (*found.notes, *notes(asked, found.members, bound), *stage.notes, *filter(None, [loaded.note]))
     return _loop(asked, root, bound, said)
@@ -228,7 +231,7 @@ def _loop(asked: Given, root: Scope, bound: Bound, said: tuple[str, ...]) -> Loo
 def _flags(bound: Bound) -> dict[str, bool | None]:
     """Return what is known before the run: of the loop's own flags, and that each callback is still in its list."""
     kept = {need.flag: True for one in bound.all() for need in one.handler.needs if need.flag.startswith(KEPT)}
-    return {DUE: False, ASKING: False, LAST: False, **kept}
+    return {DUE: False, ASKING: False, LAST: False, TUNING: False, **kept}
 
 
 def opened(scope: Scope, bound: Bound) -> Scope:

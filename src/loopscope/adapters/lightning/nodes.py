@@ -10,16 +10,21 @@ from loopscope.adapters.lightning.hooks import HOOKS, QUIET
 from loopscope.adapters.lightning.sites import Site, text
 from loopscope.model import Event, Need, Node, Place, Scope, Step, enclosing
 
+AGAIN = Need("the loaders are not there yet", True, "a tuner has asked for them already")
+"""The condition on which loaders are asked for where a tuner may have asked for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
     """Makes the nodes of one run: `Nodes(given).event("on_fit_start")`.
 
     `handled` are the events at which somebody does something: such an event is seen by a recording in any case.
+    `tuned` says that a tuner trains inside of a handler, which may have asked for loaders already.
     """
 
     given: Given
     handled: frozenset[str] = frozenset()
+    tuned: bool = False
 
     def place(self, name: str, site: Site | None = None) -> Place | None:
         """Return the line that fires an event; `site` is a function that fires it instead of the usual one."""
@@ -29,6 +34,8 @@ class Nodes:
         return where.calls(package, hook.by) if hook.by else where.fires(package, hook.method or name)
 
     def event(self, name: str, *needs: Need, site: Site | None = None) -> Event:
+        if self.tuned and name.endswith("_dataloader"):
+            needs = (*needs, AGAIN)
         seen = name not in QUIET or (name in self.handled and name != "on_load_checkpoint")
         seen = seen or (name == "on_exception" and self.given.datamodule is not None)
         return Event(name, self.place(name, site), needs, "calls" if seen else "unseen")

@@ -68,6 +68,7 @@ class Watched:
         self.numbers: dict[int, int] = {}
         self.current: list[int] = []
         self.kept: list[Any] = []
+        self.tuners: list[Any] = []
         self.changes = 0
         self.stale = ""
 
@@ -94,7 +95,7 @@ class Watched:
         """Return what an action becomes, None where it has no row."""
         trainer, hook = self.ref(), name.rpartition(".")[2]
         try:
-            if trainer is not None and self.stale != hook:
+            if trainer is not None and (self.stale not in ("", hook) or not self.numbers):
                 self._look(trainer)
             found = None if trainer is None else self._action(trainer, name, hook)
         except Exception:  # of the program's own code, which must not come up here: the report lists what is missing
@@ -176,13 +177,20 @@ class Watched:
     def members(self, trainer: Any) -> list[Member]:
         """Return the callbacks of now, each with the number that it has had since it was first met in this run."""
         found = []
+        if not self.numbers:
+            self.tuners = [one.obj for one in listed(self.package, trainer.callbacks) if one.tunes]
         for member in listed(self.package, trainer.callbacks):
             if id(member.obj) not in self.numbers:
                 self.kept.append(member.obj)
                 self.numbers[id(member.obj)] = len(self.numbers) + 1
             found.append(replace(member, number=self.numbers[id(member.obj)]))
-        self.current = [*map(id, trainer.callbacks)]
+        if not self._are_aside(trainer):
+            self.current = [*map(id, trainer.callbacks)]
         return found
+
+    def _are_aside(self, trainer: Any) -> bool:
+        """Return whether a tuner is at work, which puts all callbacks aside, and itself with them."""
+        return any(not any(tuner is one for one in trainer.callbacks) for tuner in self.tuners)
 
     def look(self, event: str) -> None:
         """See whether the callbacks are still those that they were; called behind all of them at an event.
@@ -190,7 +198,7 @@ class Watched:
         What has changed holds from the next event on, and is written when it comes.
         """
         trainer = self.ref()
-        if trainer is not None and [*map(id, trainer.callbacks)] != self.current:
+        if trainer is not None and [*map(id, trainer.callbacks)] != self.current and not self._are_aside(trainer):
             self.stale = event
             self.actions.clear()
 
@@ -199,7 +207,7 @@ class Watched:
         self.stale = ""
         if [*map(id, trainer.callbacks)] == self.current or self.changes >= MOST_CHANGES:
             return
-        if trainer.state.fn is None or not self._attached(trainer):
+        if self._are_aside(trainer) or not self._attached(trainer):
             return
         first = not self.numbers
         members = self.members(trainer)

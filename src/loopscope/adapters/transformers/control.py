@@ -164,7 +164,7 @@ class _Function:
         if name in ADDS or name in REMOVES:
             found = Steering(adds=name in ADDS, removes=name in REMOVES)
         elif name in ("setattr", "__setattr__"):
-            found = self.sets_by_name(node)
+            return self.sets_by_name(node)
         if isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in self.names:
             return found if name == "state" else found | ANYTHING  # a method of `control` itself
         given = self.given(node)
