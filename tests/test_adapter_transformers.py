@@ -734,7 +734,47 @@ def test_the_map_as_text(tmp_path):
 
 
 TEXT = """\
-"""
+trainer.train() [Trainer, transformers 5.24.0]
+note: logging_steps=500 is more than the 6 steps of the run: nothing is logged before its end
+
+- prepare
+on_train_begin: EarlyStoppingCallback
+epoch x 1-2
+  on_epoch_begin
+  step x 2
+    - draw a batch
+    on_step_begin
+    batch
+      - forward, backward
+      on_substep_end
+    batch
+      - forward, backward, clip the gradients
+      on_pre_optimizer_step
+      - optimizer step
+      on_optimizer_step
+      - zero_grad
+      on_step_end: DefaultFlowCallback
+  step
+    - draw a batch
+    on_step_begin
+    batch
+      - forward, backward, clip the gradients
+      on_pre_optimizer_step
+      - optimizer step
+      on_optimizer_step
+      - zero_grad
+      on_step_end: DefaultFlowCallback
+  on_epoch_end: DefaultFlowCallback
+  validate
+    batch x 2
+      - draw a batch, forward
+      on_prediction_step
+    on_log: PrinterCallback
+    on_evaluate: EarlyStoppingCallback (may set control.should_training_stop, which ends the training)
+  - save a checkpoint
+  on_save
+on_log: PrinterCallback
+on_train_end"""
 
 
 def test_needs_and_transformers_are_there():

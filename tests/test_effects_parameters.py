@@ -507,6 +507,24 @@ def checked(thing):
     return thing
 
 
+def test_a_helper_that_steers() -> None:
+    """What a function of the same module does to end the run is told and found as if it stood in the handler."""
+
+    def handler(self, trainer):
+        stop_late(trainer, 3)
+
+    done = read(handler)
+    assert done.summary == "sets trainer.should_stop = True if trainer.epoch > 3; calls stop_late(trainer, 3)"
+    assert done.assigned("should_stop", "learner") is not None
+    assert done.assigned("late", "learner") is None
+
+
+def stop_late(boss, most):
+    boss.late = boss.epoch
+    if boss.epoch > most:
+        boss.should_stop = True
+
+
 def test_base_methods_called_by_class() -> None:
     """`Base.handler(self, ...)` is followed like `super().handler(...)`."""
 

@@ -20,8 +20,8 @@ from loopscope.placing import Placed, place
 from loopscope.recording import Recording
 from tests.adapters.cases.fastai import Case, learner
 from tests.adapters.cases.fastai_recorded import recorded
-from tests.told import told
 from tests.recorded import Group, groups, name, rebuilt
+from tests.told import told
 
 Change = tuple[str, int, list[Group]]
 

@@ -362,7 +362,7 @@ class _Placer:
         """Return how long loopscope read before a run: at most since the row before it, whatever the file says."""
         start, before = int(lane.start[row]), int(lane.end[row - 1])
         since = before if 0 < before <= start else int(lane.start[row - 1])
-        return max(0, min(self.leads.get(start, 0), start - since))
+        return max(0, min(int(self.leads.get(start, 0)), start - since))
 
     def over(self, lane: Rows, row: int) -> int:
         """Return when the call of a row ended, 0 if not within the recording: its end is stamped where that stopped."""

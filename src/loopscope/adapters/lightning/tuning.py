@@ -20,6 +20,9 @@ FLAG = "a tuner is at work"
 ASIDE = Need(FLAG, False, "a tuner has put the callbacks aside")
 ITS_OWN = Need(FLAG, True, "it is only there while the tuner is at work")
 
+BROUGHT = "brought by LearningRateFinder"
+"""The origin of the callback that it trains with."""
+
 STARTS = ("on_fit_start", "on_validation_start", "on_test_start", "on_predict_start")
 
 
@@ -53,7 +56,7 @@ def _brought(given: Given, members: tuple[Member, ...], events: tuple[str, ...])
     if not any(isinstance(member.obj, finder) for member in members):
         return Bound()
     callback: Any = given.package.cls("tuner.lr_finder._LRCallback")(num_training=1)
-    found = bind(given, [Member(callback, len(members) + 1, "LearningRateFinder")], events)
+    found = bind(given, [Member(callback, len(members) + 1, BROUGHT)], events)
     return Bound({event: tuple(one for one in its if one.owner is callback) for event, its in found.found.items()})
 
 

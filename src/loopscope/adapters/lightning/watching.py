@@ -18,6 +18,7 @@ from loopscope.adapters.lightning.hooks import ENCLOSING, HOOKS, LOADED
 from loopscope.adapters.lightning.members import Member, listed
 from loopscope.adapters.lightning.packages import Package
 from loopscope.adapters.lightning.stamps import AROUND, LAST, PLAIN, UNSURE, Action
+from loopscope.adapters.lightning.tuning import BROUGHT, tuned
 from loopscope.model import Binding, Flags
 
 SPANS = frozenset({"run_training_epoch", "run_training_batch", "save_checkpoint", "optimizer_step"})
@@ -80,10 +81,11 @@ class Watched:
         batch = int(trainer.fit_loop.batch_idx)
         return int(trainer.current_epoch), batch if batch >= 0 else None
 
-    def bind(self, obj: Any, members: Mapping[str, Any]) -> tuple[Binding, Flags]:
+    def bind(self, obj: Any, _members: Mapping[str, Any]) -> tuple[Binding, Flags]:
         """Return who is called where from now on."""
-        before = self.sink.runs[-1].loop.binding
-        found = bind(self._given(obj), self.members(obj), before.handlers)
+        before, given = self.sink.runs[-1].loop.binding, self._given(obj)
+        members = tuple(self.members(obj))
+        found = tuned(given, members, bind(given, members, before.handlers))
         flags: dict[str, bool | None] = {
             need.flag: True for one in found.all() for need in one.handler.needs if need.flag.startswith(KEPT)
         }
@@ -215,10 +217,10 @@ class Watched:
             return
         if first:
             binding = self.sink.runs[-1].loop.binding
-            known = {one.id for found in binding.handlers.values() for one in found}
-            if {member.id for member in members if self._is_called(member, binding.handlers)} == {
-                one for one in known if "#0" not in one
-            }:
+            known = {
+                one.id for found in binding.handlers.values() for one in found if one.origin not in (BROUGHT, "model")
+            }
+            if {member.id for member in members if self._is_called(member, binding.handlers)} == known:
                 return
         self.changes += 1
         self.actions.clear()
