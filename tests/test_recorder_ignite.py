@@ -20,7 +20,6 @@ pytestmark = need("ignite")
 
 from ignite.engine import Engine, Events
 from ignite.handlers import BasicTimeProfiler, HandlersTimeProfiler
-from torch import nn
 
 import loopscope
 from loopscope.adapters import ignite as adapter
@@ -29,7 +28,7 @@ from loopscope.recording import read
 from loopscope.report import Report
 from loopscope.session import Session
 from loopscope.timing import reported
-from tests.adapters.cases.ignite_engines import data, evaluator, log, stepped
+from tests.adapters.cases.ignite_engines import Counter, data, evaluator, log, stepped
 from tests.told import sums, told
 
 STOCK = Engine._fire_event
@@ -148,10 +147,10 @@ def test_nothing_stays_in_place(tmp_path: Path) -> None:
 def test_no_engine_and_no_handler_is_kept(tmp_path: Path) -> None:
     """Once the recording is over, nothing of it holds the engine, its handlers or their twins."""
     one: Any = Engine(nothing)
-    one.add_event_handler(Events.ITERATION_STARTED(every=2), nn.Linear(1, 1).requires_grad_)
+    one.add_event_handler(Events.ITERATION_STARTED(every=2), Counter())
     with loopscope.record(one, tmp_path / "run.loop"):
         one.run(THREE)
-    dead = weakref.ref(one), weakref.ref(one._event_handlers[Events.ITERATION_STARTED][0][0].__wrapped__.__self__)
+    dead = weakref.ref(one), weakref.ref(one._event_handlers[Events.ITERATION_STARTED][0][0].__wrapped__)
     one = None
     gc.collect()
     assert [ref() for ref in dead] == [None, None]

@@ -74,7 +74,9 @@ def between(gap: Gap, places: Places, loop: Loop | None) -> Between:
     if len(words) == 1:
         return Between(words[0], words[0] if words[0] in KNOWN else OTHER, steps[0][1])
     if words and gap.before is not None and gap.after is not None:
-        category = COMPUTING if all(word in COMPUTE for word in words) else "between events"
+        # what moves a batch to the device on the way is a part of the computing there, not a wait for data
+        computing = [step.name for step, _ in steps if step.name != "move to device"]
+        category = COMPUTING if all(name in COMPUTE for name in computing) else "between events"
         return Between(f"{gap.before.name} → {gap.after.name}", category, common)
     return Between("framework", "framework", common)
 

@@ -5,13 +5,14 @@ Constraint: processes that the program starts are left alone; a fit in one of th
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import NoReturn
 
 from loopscope import adapters
@@ -43,10 +44,16 @@ def describe(call: Call, cbs: object = None) -> Loop:
     return replace(loop, notes=(*loop.notes, call.note)) if call.note else loop
 
 
+@functools.cache
+def _registered() -> tuple[EntryPoint, ...]:
+    """Return what installed packages register; to ask for it reads the metadata of them all, 0.1 s for some hundred."""
+    return tuple(entry_points(group=FIT_LIKE_GROUP))
+
+
 def known_calls() -> dict[str, dict[str, tuple[str, ...]]]:
     """Return root -> module -> `Class.method`: those of `adapters.FIT_LIKE`, then those that packages registered."""
     calls = {root: dict(modules) for root, modules in adapters.FIT_LIKE.items()}
-    for point in entry_points(group=FIT_LIKE_GROUP):
+    for point in _registered():
         modules = calls.setdefault(point.module.partition(".")[0], {})
         modules[point.module] = (*modules.get(point.module, ()), point.attr)
     return calls

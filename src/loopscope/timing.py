@@ -128,7 +128,7 @@ def _state(state: str) -> Literal["closed", "running", "killed"]:
 
 def _created(placed: Placed) -> int:
     """Return the events outside of every run that have a place there: the making of a learner."""
-    strays = [block for block in placed.blocks() if block.run is None and block.around is None]
+    strays = [block for block in placed.blocks() if block.run is None and block.loop is None]
     return sum(len(block.events) for block in strays) - sum(block.unexpected_count for block in strays)
 
 

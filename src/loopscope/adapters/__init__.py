@@ -62,11 +62,7 @@ FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
 """Root module -> module that defines or attaches the calls -> the calls that run a loop, as `Class.method`."""
 
 NESTED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "fastai": {"fastai.learner": ("Learner._do_epoch_train", "Learner._do_epoch_validate")},
-        "lightning": {"lightning.pytorch.trainer.trainer": ("Trainer.save_checkpoint",)},
-        "pytorch_lightning": {"pytorch_lightning.trainer.trainer": ("Trainer.save_checkpoint",)},
-    }
+    {"fastai": {"fastai.learner": ("Learner._do_epoch_train", "Learner._do_epoch_validate")}}
 )
 """As `FIT_LIKE`: parts of a loop that a handler may call by itself; a recording places such a call as a run inside."""
 

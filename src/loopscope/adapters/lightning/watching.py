@@ -81,11 +81,11 @@ class Watched:
         batch = int(trainer.fit_loop.batch_idx)
         return int(trainer.current_epoch), batch if batch >= 0 else None
 
-    def bind(self, obj: Any, _members: Mapping[str, Any]) -> tuple[Binding, Flags]:
+    def bind(self, obj: Any, members: Mapping[str, Any]) -> tuple[Binding, Flags]:
         """Return who is called where from now on."""
         before, given = self.sink.runs[-1].loop.binding, self._given(obj)
-        members = tuple(self.members(obj))
-        found = tuned(given, members, bind(given, members, before.handlers))
+        now = tuple(self.members(obj))
+        found = tuned(given, now, bind(given, now, before.handlers))
         flags: dict[str, bool | None] = {
             need.flag: True for one in found.all() for need in one.handler.needs if need.flag.startswith(KEPT)
         }
