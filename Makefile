@@ -10,7 +10,7 @@ PIP := $(BIN)/python $(INSTALL)
 PYTEST := -m pytest -n auto --dist loadfile --cov --cov-report=term --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports pytest pytest-fastai pytest-frameworks others docs bench bench-record clean
+.PHONY: help demo test lint types imports pytest pytest-fastai pytest-frameworks others docs bench bench-record bench-frameworks clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -54,9 +54,13 @@ bench: $(VENV)/test.stamp ## measure; prints tables and writes benchmarks/result
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/inspect_time.py
 	$(MAKE) --no-print-directory bench-record
+	$(MAKE) --no-print-directory bench-frameworks
 
 bench-record: $(VENV)/bench.stamp ## the figures of recording alone, 15 minutes (ARGS=--quick: does it run?)
 	$(BIN)/python benchmarks/recording.py $(ARGS)
+
+bench-frameworks: $(OTHERS)/bench.stamp ## the figures of the other four frameworks, 8 minutes (ARGS=--quick)
+	KERAS_BACKEND=torch $(OTHERS)/bin/python benchmarks/frameworks.py $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .venvs build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -81,4 +85,8 @@ $(OTHERS)/test.stamp: pyproject.toml constraints.txt
 # The profilers that recording is compared with; no other target needs them.
 $(VENV)/bench.stamp: $(VENV)/test.stamp
 	$(PIP) --editable '.[fastai,dev,bench]'
+	touch $@
+
+$(OTHERS)/bench.stamp: $(OTHERS)/test.stamp
+	$(OTHERS)/bin/python $(INSTALL) --editable '.[lightning,transformers,keras,ignite,dev,bench]'
 	touch $@

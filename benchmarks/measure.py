@@ -13,7 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("loopscope", "fastai", "torch", "numpy", "viztracer", "pyinstrument")
+PACKAGES = (
+    *("loopscope", "fastai", "lightning", "transformers", "keras", "pytorch-ignite"),
+    *("torch", "numpy", "viztracer", "pyinstrument"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,10 @@ def read(path: Path) -> list[Figure]:
     return [Figure(**{key: value for key, value in row.items() if key != "verdict"}) for row in rows]
 
 
-def markdown(folder: Path) -> list[str]:
+def markdown(folder: Path, name: str = "recording") -> list[str]:
     """Return the lines of the table in docs/overhead.md, from the results in a folder."""
     head = ["| what | measured | 95 % | target |", "| --- | --- | --- | --- |"]
-    return [*head, *(figure.markdown() for figure in read(folder / "recording.json"))]
+    return [*head, *(figure.markdown() for figure in read(folder / f"{name}.json"))]
 
 
 if __name__ == "__main__":

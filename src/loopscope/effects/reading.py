@@ -927,7 +927,7 @@ class Reading:
         if not call.alone:  # it is called for its value: a warning on the way is not what it does
             inside = [effect for effect in inside if not is_message(call_name(effect.target))]
         self.found[before:], self.reads = told, kept
-        del self.assigned[assigned:]
+        self.assigned[assigned:] = [one for one in self.assigned[assigned:] if one[1] in self.vocabulary.steers]
         touched = [effect.on for effect in inside if effect.kind != "raises" and effect.on != "callback"]
         own = [effect.on for effect in inside if effect.kind != "raises" and effect.on == "callback"]
         if touched or (own and call.alone):

@@ -41,8 +41,11 @@ class Point:
 
 ONE = """
 try:
-    if LISTED != loopscope_now.lists.get(loopscope_event):
+    loopscope_known = loopscope_now.lists.get(loopscope_event)
+    if loopscope_known is None or loopscope_known[0] != LISTED:
         loopscope_codes = loopscope_now.listed(loopscope_event, HANDLERS)
+    else:
+        loopscope_codes = loopscope_known[1]
     THEIRS
 except BaseException as loopscope_error:
     loopscope_failed(loopscope_now, loopscope_rows, loopscope_at, loopscope_error, loopscope_event, None)
@@ -61,7 +64,6 @@ if loopscope_now is None:
 else:
     loopscope_event = EVENT
     loopscope_lane = loopscope_now.lanes.get(loopscope_get_ident()) or loopscope_now.lane()
-    loopscope_codes = loopscope_now.handlers[loopscope_event]
     loopscope_code = loopscope_now.events[loopscope_event]
     loopscope_rows = loopscope_lane.rows
     loopscope_at = loopscope_lane.at
@@ -105,7 +107,7 @@ else:
 CALL_ONE = """
 loopscope_code = loopscope_codes.get(id(HANDLER))
 if loopscope_code is None:
-    loopscope_code = loopscope_now.handler(HANDLER, loopscope_event)
+    loopscope_code = loopscope_codes[id(HANDLER)] = loopscope_now.handler(HANDLER, loopscope_event)
 if loopscope_code:
     loopscope_its_rows = loopscope_lane.rows
     loopscope_its_at = loopscope_lane.at

@@ -72,24 +72,16 @@ class _Events(dict[Any, int]):
         return code
 
 
-class _Handlers(dict[Any, dict[int, int]]):
-    """Event -> id of a handler -> its code, 0 for one that does nothing."""
-
-    def __missing__(self, event: Any) -> dict[int, int]:
-        found: dict[int, int] = {}
-        self[event] = found
-        return found
-
-
 class Watched:
     """One recorded object in one recording; `all` are those of the same object, this one included.
 
     `sink` is the neutral side (`recorder.Subject`). `lists` are, by event, the identities of what the dispatch loops
-    over, as they were when it was last asked; `kept` keeps these alive, so that an identity means one thing.
+    over, as they were when it was last asked, and the codes of its handlers, by their identities: both in one, since
+    several threads may dispatch at once. `kept` keeps these alive, so that an identity means one thing.
     """
 
     __slots__ = (
-        *("all", "bindings", "changes", "events", "handlers", "kept", "lane", "lanes", "lists", "naming", "ref"),
+        *("all", "bindings", "changes", "events", "kept", "lane", "lanes", "lists", "naming", "ref"),
         *("decided", "sink", "spans", "thread"),
     )
 
@@ -106,9 +98,8 @@ class Watched:
         self.let_go()
 
     def let_go(self) -> None:
-        self.handlers = _Handlers()
         self.decided: dict[int, int] = {}
-        self.lists: dict[Any, list[int]] = {}
+        self.lists: dict[Any, tuple[list[int], dict[int, int]]] = {}
         self.kept: list[Any] = []
         self.bindings: list[tuple[Any, Binding]] = []
         self.changes = 0
@@ -140,7 +131,6 @@ class Watched:
         obj = self.ref()
         code = self.code(None if obj is None else self.named(obj, handler, event), event)
         self.kept.append(handler)
-        self.handlers[event][id(handler)] = code
         return code
 
     def code(self, named: Named | None, event: Any) -> int:
@@ -174,14 +164,14 @@ class Watched:
         the run, by another thread, is not compared: the innermost run that is under way need not be its own.
         """
         several, obj = list(now), self.ref()
-        self.lists[event] = [*map(id, several)]
         self.kept.append(several)
-        codes = self.handlers[event] = {}
+        codes: dict[int, int] = {}
         if obj is None:
             return codes
         handlers = self.naming.listed(obj, now)
         found = [self.named(obj, handler, event) for handler in handlers]
         codes.update((id(one), self.code(named, event)) for one, named in zip(handlers, found, strict=True))
+        self.lists[event] = [*map(id, several)], codes
         if not self.sink.runs or self.changes >= MOST_CHANGES or get_ident() != self.thread:
             return codes
         run, binding = self.bound()
@@ -239,7 +229,11 @@ def begin(several: Sequence[Watched], event: Any, listed: Sequence[Any]) -> list
     """
     rows = [(one.lanes.get(get_ident()) or one.lane()).begin(one.events[event], clock) for one in several]
     now = [*map(id, listed)]
-    codes = [one.handlers[event] if one.lists.get(event) == now else one.listed(event, listed) for one in several]
+    known = [one.lists.get(event) for one in several]
+    codes = [
+        its[1] if its is not None and its[0] == now else one.listed(event, listed)
+        for one, its in zip(several, known, strict=True)
+    ]
     return [(its, *row) for its, row in zip(codes, rows, strict=True)]
 
 
@@ -255,7 +249,8 @@ def begin_call(
     opened = []
     for one, (codes, *_) in zip(several, events, strict=True):
         code = codes.get(id(handler))
-        code = one.handler(handler, event) if code is None else code
+        if code is None:
+            code = codes[id(handler)] = one.handler(handler, event)
         if code:
             opened.append((one, *(one.lanes.get(get_ident()) or one.lane()).begin(code, clock)))
     return opened

@@ -67,8 +67,12 @@ class Plan:
     @property
     def epochs_before(self) -> int:
         """Return the number of the epoch before the first one that runs or goes on in this run."""
-        under_way = self.place is not None and self.place.event not in ("STARTED", "EPOCH_COMPLETED")
-        return self.epoch - under_way
+        return self.epoch - self.inside
+
+    @property
+    def inside(self) -> bool:
+        """Return whether the run goes on in the middle of an epoch."""
+        return self.place is not None and self.place.event not in ("STARTED", "EPOCH_COMPLETED")
 
     @property
     def iterations(self) -> int | None:
@@ -82,7 +86,9 @@ class Plan:
     def parts(self) -> Iterator[Part]:
         """Yield the epochs in order, equal ones together."""
         if self.length is None or self.epochs is None:
-            yield Part(self.epochs, None)
+            if self.inside:
+                yield Part(1, None)
+            yield Part(None if self.epochs is None else self.epochs - self.inside, None)
             return
         left = self.epochs - (self.cut is not None)
         if left and (self.skipped or self.kind == "continued"):

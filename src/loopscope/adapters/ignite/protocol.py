@@ -45,7 +45,7 @@ class Protocol:
     looks_at_end: bool = False
     fires_at_end: bool = False
     flags: dict[str, bool | None] = field(default_factory=dict)
-    iteration: int = 0
+    iteration: int | None = 0
     epoch: int = 0
     drawn: int | None = None
 
@@ -60,11 +60,12 @@ class Protocol:
         body += self.epochs()
         if plan.cut is not None and not self.loose_epochs:
             body.append(self.lines.event("TERMINATE"))
+        by_limit = plan.cut is not None and not self.openings.stops and not self.loose_epochs
         needs = [Need(skipping("COMPLETED"), False, "only without terminate(skip_completed=True)")]
         run = Scope(
             "run",
             tuple(body),
-            catches=(Catch((TERMINATE,), (self.lines.event("TERMINATE"),)),),
+            catches=() if by_limit else (Catch((TERMINATE,), (self.lines.event("TERMINATE"),)),),
             exit=(self.lines.event("COMPLETED", *needs[: "terminate" in self.openings.skips]),),
             method=f"Engine.{self.lines.methods[0]}",
         )
@@ -101,13 +102,11 @@ class Protocol:
         place = self.plan.place
         parts = list(self.plan.parts())
         if self.loose_epochs:
-            first = parts[:1] if parts and parts[0].times == 1 and len(parts) > 1 else []
+            first = [Part(1, parts[0].batches)] if parts and (self.plan.inside or self.plan.skipped) else []
             parts = [*first, Part(None, self.plan.length)]
         for at, part in enumerate(parts):
-            if at == 0 and place is not None and place.event not in ("STARTED", "EPOCH_COMPLETED"):
+            if at == 0 and place is not None and self.plan.inside:
                 yield self.rest_of_epoch(part, place.event)
-                if part.times is None:
-                    yield self.whole_epochs(part)
             else:
                 yield self.whole_epochs(part)
 
@@ -172,34 +171,42 @@ class Protocol:
         total = None if count is None or times is None or self.loose_batches else count * times
         turns = self.exhaustion()
         if not self.splits:
-            turns += self.turns(("GET_BATCH_STARTED", "GET_BATCH_COMPLETED"), self.iteration - 1)
+            drawing = None if self.iteration is None else self.iteration - 1
+            turns += self.turns(("GET_BATCH_STARTED", "GET_BATCH_COMPLETED"), drawing)
             turns += self.turns(("ITERATION_STARTED", "ITERATION_COMPLETED"), self.iteration)
         body, catches, last = self.batch(self.iteration)
+        early = self.openings.ends_epochs or self.openings.swallows
+        self.iteration = None if total is None or early or self.iteration is None else self.iteration + total
         if total is not None:
-            self.iteration += total
             self.draws(total)
         if count == 0 and not self.loose_batches:
             return ()
-        return (Scope("batch", body, catches=catches, exit=last, repeat=repeat, turns=turns),)
+        open_end = self.flags[EXHAUSTED] is None and not any(turn.flag == EXHAUSTED for turn in turns)
+        sets = ((EXHAUSTED, None),) * open_end
+        return (Scope("batch", body, catches=catches, exit=last, repeat=repeat, sets=sets, turns=turns),)
 
     @property
     def splits(self) -> bool:
         """Whether a batch may begin without an iteration, so that the two are counted apart."""
         return self.plan.dry or self.plan.length is None or self.openings.batches_differ
 
-    def batch(self, before: int) -> tuple[tuple[Node, ...], tuple[Catch, ...], tuple[Node, ...]]:
+    def batch(self, before: int | None) -> tuple[tuple[Node, ...], tuple[Catch, ...], tuple[Node, ...]]:
         """Return the body of one batch, what it catches, and what follows then."""
         fetch, got, iteration = self.fetch(), self.got(), self.one_iteration()
         if self.splits:
             turns = self.turns(("ITERATION_STARTED", "ITERATION_COMPLETED"), before)
             iteration = (Scope("iteration", iteration, turns=turns),) if turns else iteration
         if self.plan.dry:
-            need = Need(DRAWN, True, "only if the data has one more")
-            return (*fetch, Scope("drawn", (*got, *iteration), needs=(need,))), (), ()
+            return (*fetch, self.if_drawn(got, iteration)), (), ()
         if not self.openings.exhausts:
             return (*fetch, *got, *iteration), (), ()
         again = (self.lines.event("DATALOADER_STOP_ITERATION"), *self.restart(), *got)
         return (*fetch, *got), (Catch(("StopIteration",), again),), iteration
+
+    def if_drawn(self, *parts: tuple[Node, ...]) -> Scope:
+        """Return what follows only if the data had one more batch."""
+        need = Need(DRAWN, True, "only if the data has one more")
+        return Scope("drawn", tuple(one for part in parts for one in part), needs=(need,))
 
     def fetch(self) -> tuple[Node, ...]:
         """Return what ignite does to draw a batch."""
@@ -240,15 +247,17 @@ class Protocol:
     # -- the rest of an interrupted batch ----------------------------------------------------------------
 
     def rest_of_batch(self, event: str) -> list[Node]:
-        counts = self.iteration + (event in BEFORE_ITERATION)
+        done = self.plan.iteration
+        counts = done + (event in BEFORE_ITERATION)
         sets: list[tuple[str, bool | None]] = [
-            (one.flag, one.filter.at(self.iteration if one.event.startswith("GET") else counts))
+            (one.flag, one.filter.at(done if one.event.startswith("GET") else counts))
             for one in self.counted
             if one.by == "iteration"
         ]
         supply, drawn = self.plan.supply, self.drawn
         at_end = None if supply is None or drawn is None else drawn == supply
-        sets.append((EXHAUSTED, at_end if event == "GET_BATCH_STARTED" else False))
+        if event == "GET_BATCH_STARTED" and self.flags[EXHAUSTED] is None:
+            sets.append((EXHAUSTED, at_end))
         if event == "DATALOADER_STOP_ITERATION":
             self.drawn = None if supply is None else 1
         elif event == "GET_BATCH_STARTED":
@@ -263,19 +272,20 @@ class Protocol:
             return ()
         if event == "ITERATION_STARTED":
             return self.one_iteration()[1 + len(self.asks(event)) :]
-        last = (*self.got(), *self.one_iteration())
         if event == "GET_BATCH_COMPLETED":
             return self.one_iteration()
+        last = (*self.got(), *self.one_iteration())
+        last = (self.if_drawn(last),) if self.plan.dry else last
         if event == "DATALOADER_STOP_ITERATION":
             return (*self.fetch(), *last)
         return (*self.fetch()[1 + len(self.asks("GET_BATCH_STARTED")) :], *last)
 
     # -- counts ------------------------------------------------------------------------------------------
 
-    def turns(self, events: Iterable[str], before: int) -> tuple[Turns, ...]:
+    def turns(self, events: Iterable[str], before: int | None) -> tuple[Turns, ...]:
         """Return the flags of filters at `events`, by entries of a scope; the first one has the count `before + 1`."""
         here = [one for one in self.counted if one.event in events and one.by not in self.openings.resets]
-        return tuple(Turns(one.flag, one.filter.entries(before)) for one in here)
+        return () if before is None else tuple(Turns(one.flag, one.filter.entries(before)) for one in here)
 
     def may_end(self) -> bool:
         """Return whether the data may be at its end before the run is: not where it is known to be enough."""

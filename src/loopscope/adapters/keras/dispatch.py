@@ -137,8 +137,9 @@ class KerasNaming:
         return list(listed)
 
     def handler(self, obj: Any, handler: Any, event: str) -> Named | None:
-        numbers: _Numbers | None = getattr(self.last, "numbers", None)
-        members = [] if numbers is None else numbers.members
+        lists = [*self.lists.get(id(obj), {}).values()]
+        numbers = getattr(self.last, "numbers", None)  # the list that this thread looked at last comes first
+        members = [one for each in (numbers, *reversed(lists)) if each is not None for one in each.members]
         member = next((one for one in members if one.obj is handler), None)
         found = None if member is None else member.found(event)
         if member is None or found is None:

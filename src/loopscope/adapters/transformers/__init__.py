@@ -44,7 +44,7 @@ from loopscope.adapters.transformers.vocabulary import EVENT_NAMES, NESTING
 from loopscope.catalog import described
 from loopscope.catalog.transformers import EVENTS
 from loopscope.errors import BadValue, UnknownChoice
-from loopscope.model import Loop, Scope
+from loopscope.model import Binding, Loop, Scope
 
 __all__ = [
     "DISPATCHING",
@@ -253,7 +253,7 @@ def _pieces(trainer: Any, run: str, found: Overrides, settings: Settings) -> Pie
 def _bare(trainer: Any, run: str, problem: str) -> Loop:
     """Return the map of a run of a trainer that nothing can be read of: its events, in any order."""
     root = unknown(_pieces(trainer, run, Overrides(), Settings(NO_PLAN, Passes())), run)
-    return _loop(trainer, run, EMPTY, root, notes=(f"this call will fail: {problem}",))
+    return _loop(trainer, run, EMPTY, root, binding=Binding(), notes=(f"this call will fail: {problem}",))
 
 
 def _loop(trainer: Any, run: str, arguments: Mapping[str, object], root: Scope, **more: Any) -> Loop:
