@@ -150,8 +150,8 @@ def calls(folder: Path, rounds: int) -> dict[str, float]:
 
 
 def measure(given: argparse.Namespace) -> part.Measured:
-    rounds = int(given.rounds or (1 if given.quick else 24))
-    batches = 12 if given.quick else 500
+    rounds = int(given.rounds or (1 if given.quick else 16))
+    batches = 12 if given.quick else 250
     ratios: dict[str, list[float]] = {}
     plain: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -192,4 +192,4 @@ def of_calls(took: dict[str, float]) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    part.run("recording-keras", __doc__, measure, rounds="rounds of the whole (default: 24)")
+    part.run("recording-keras", __doc__, measure, rounds="rounds of the whole (default: 16)")

@@ -357,7 +357,7 @@ def watch(obj: Any) -> Watch:
 def thrower(
     event: str, exception: type[BaseException]
 ) -> tuple[Callable[[Path], Any], Callable[[Any], object], str, Any]:
-    found = case("thrown", "", Valid, everywhere, at(event, exception), max_epochs=1)
+    found = case("thrown", "", Valid, everywhere, at(event, exception), train=1, max_epochs=1)
     return found.make, found.call, found.run, found.inspect
 
 

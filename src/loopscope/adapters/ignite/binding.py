@@ -119,7 +119,8 @@ class Filters:
         if (event, by) == ("COMPLETED", "epoch"):
             return (None if ends is None else plan.epochs_before + ends - 1), 1
         if by == "epoch" and event in ("EPOCH_STARTED", "EPOCH_COMPLETED"):
-            return plan.epochs_before, plan.epochs
+            early = openings.ends_epochs or openings.swallows or plan.dry
+            return plan.epochs_before, None if plan.max_iters is not None and early else plan.epochs
         if by == "iteration" and event in ("ITERATION_STARTED", "ITERATION_COMPLETED"):
             return plan.iteration, plan.iterations
         if by == "iteration" and event in ("GET_BATCH_STARTED", "GET_BATCH_COMPLETED"):

@@ -24,6 +24,9 @@ NOT_CAUGHT = ("KeyboardInterrupt", "SystemExit", "GeneratorExit", "CancelledErro
 EXHAUSTED, DRAWN = "the data is at its end", "a batch is there"
 AGAIN = "DATALOADER_STOP_ITERATION is not the last event"
 
+BATCH = ("GET_BATCH_STARTED", "GET_BATCH_COMPLETED", "ITERATION_STARTED", "ITERATION_COMPLETED")
+"""The events of a batch that have a count."""
+
 AT_END = Need(EXHAUSTED, True, "only when the data is at its end")
 
 
@@ -127,7 +130,8 @@ class Protocol:
     def rest_of_epoch(self, part: Part, event: str) -> Scope:
         """Return what is left of the epoch in which a run was interrupted behind `event`."""
         body = [] if event == "EPOCH_STARTED" else self.rest_of_batch(event)
-        sets = tuple((one.flag, one.filter.at(self.plan.epoch)) for one in self.counted if one.by == "epoch")
+        counted = [one for one in self.counted if one.event == "EPOCH_COMPLETED" and one.by == "epoch"]
+        sets = tuple((one.flag, one.filter.at(self.plan.epoch)) for one in counted)
         made = self.around((), (*body, *self.batches(part.batches, 1)), part, Repeat(1, 1), sets=sets)
         self.epoch += 1
         return made
@@ -181,9 +185,15 @@ class Protocol:
             self.draws(total)
         if count == 0 and not self.loose_batches:
             return ()
-        open_end = self.flags[EXHAUSTED] is None and not any(turn.flag == EXHAUSTED for turn in turns)
-        sets = ((EXHAUSTED, None),) * open_end
+        sets = self.reopened(turns) if self.plan.place is not None else ()
         return (Scope("batch", body, catches=catches, exit=last, repeat=repeat, sets=sets, turns=turns),)
+
+    def reopened(self, turns: Iterable[Turns]) -> tuple[tuple[str, None], ...]:
+        """Return the flags that the rest of an interrupted batch has set, and that nobody knows behind it."""
+        known = {turn.flag for turn in turns}
+        flags = [one.flag for one in self.counted if one.event in BATCH]
+        flags += [EXHAUSTED] if self.flags[EXHAUSTED] is None else []
+        return tuple((flag, None) for flag in flags if flag not in known)
 
     @property
     def splits(self) -> bool:
@@ -252,7 +262,7 @@ class Protocol:
         sets: list[tuple[str, bool | None]] = [
             (one.flag, one.filter.at(done if one.event.startswith("GET") else counts))
             for one in self.counted
-            if one.by == "iteration"
+            if one.by == "iteration" and one.event in BATCH
         ]
         supply, drawn = self.plan.supply, self.drawn
         at_end = None if supply is None or drawn is None else drawn == supply

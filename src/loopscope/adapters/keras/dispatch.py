@@ -76,9 +76,13 @@ def _point(method: str, event: str) -> Point:
 
 GIVEN = (("loopscope_model", model_of),)
 
-POINTS = (
-    *(_point(f"_{event}" if f"_{event}" in vars(CallbackList) else event, event) for event in EVENT_NAMES),
-    Point(CallbackList, "_async_dispatch", "fn.__name__", "", "", "", KEY, GIVEN),
+POINTS = tuple(
+    point
+    for point in (
+        *(_point(f"_{event}" if f"_{event}" in vars(CallbackList) else event, event) for event in EVENT_NAMES),
+        Point(CallbackList, "_async_dispatch", "fn.__name__", "", "", "", KEY, GIVEN),
+    )
+    if point.name in vars(CallbackList)  # an older Keras has no pool
 )
 
 

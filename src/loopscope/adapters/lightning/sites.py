@@ -25,29 +25,13 @@ class Site:
     module: str
     function: str
 
-    def syntax(self, package: Package) -> Syntax | None:
-        """Return its syntax tree, None where this version has no such function."""
-        return _syntax(package, self.module, self.function)
-
     def fires(self, package: Package, hook: str) -> Place | None:
         """Return the line that calls `hook`: it stands there as a text, or in a variable of a call that follows."""
-        found = self.syntax(package)
-        if found is None:
-            return None
-        named = [node for node in ast.walk(found.node) if isinstance(node, ast.Constant) and _is_hook(node, hook)]
-        line = named[0].lineno if named else None
-        if line is None:
-            return None
-        inside = [call for call in _calls(found.node, DISPATCH) if call.lineno <= line <= (call.end_lineno or 0)]
-        after = [call for call in _calls(found.node, DISPATCH) if call.lineno >= line]
-        return Place(found.file, next((call.lineno for call in (*inside, *after)), line))
+        return _fires(package, self, hook)
 
     def calls(self, package: Package, name: str) -> Place | None:
         """Return the line of the first call of `name` in it, by its last part: `calls(package, "backward")`."""
-        found = self.syntax(package)
-        if found is None:
-            return None
-        return next((Place(found.file, call.lineno) for call in _calls(found.node, name, exact=True)), None)
+        return _called(package, self, name)
 
 
 def text(place: Place | None) -> str:
@@ -56,14 +40,37 @@ def text(place: Place | None) -> str:
 
 
 @functools.lru_cache(maxsize=512)
-def _syntax(package: Package, module: str, function: str) -> Syntax | None:
+def _fires(package: Package, site: Site, hook: str) -> Place | None:
+    found = _syntax(package, site)
+    if found is None:
+        return None
+    named = [node for node in ast.walk(found.node) if isinstance(node, ast.Constant) and _is_hook(node, hook)]
+    if not named:
+        return None
+    line, calls = named[0].lineno, list(_calls(found.node, DISPATCH))
+    inside = [call for call in calls if call.lineno <= line <= (call.end_lineno or 0)]
+    after = [call for call in calls if call.lineno >= line]
+    return Place(found.file, next((call.lineno for call in (*inside, *after)), line))
+
+
+@functools.lru_cache(maxsize=512)
+def _called(package: Package, site: Site, name: str) -> Place | None:
+    found = _syntax(package, site)
+    if found is None:
+        return None
+    return next((Place(found.file, call.lineno) for call in _calls(found.node, name, exact=True)), None)
+
+
+@functools.lru_cache(maxsize=512)
+def _syntax(package: Package, site: Site) -> Syntax | None:
+    """Return the syntax tree of a site, None where this version has no such function."""
     try:
-        found: Any = operator.attrgetter(function)(package.part(module))
+        found: Any = operator.attrgetter(site.function)(package.part(site.module))
     except (ImportError, AttributeError):
         return None
-    if getattr(found, "__qualname__", function) != function:  # a decorator that does not say what it wraps
+    if getattr(found, "__qualname__", site.function) != site.function:  # a decorator that does not say what it wraps
         cells = [cell.cell_contents for cell in found.__closure__ or ()]
-        found = next((one for one in cells if getattr(one, "__qualname__", "") == function), found)
+        found = next((one for one in cells if getattr(one, "__qualname__", "") == site.function), found)
     return syntax(found)
 
 
