@@ -54,7 +54,8 @@ FIT_LIKE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "pytorch_lightning": {"pytorch_lightning.trainer.trainer": _TRAINER},
         "transformers": {"transformers.trainer": ("Trainer.train", "Trainer.evaluate", "Trainer.predict")},
         "keras": {
-            "keras.src.backend.torch.trainer": ("TorchTrainer.fit", "TorchTrainer.evaluate", "TorchTrainer.predict")
+            f"keras.src.backend.{backend}.trainer": (f"{cls}.fit", f"{cls}.evaluate", f"{cls}.predict")
+            for backend, cls in (("torch", "TorchTrainer"), ("tensorflow", "TensorFlowTrainer"), ("jax", "JAXTrainer"))
         },
         "ignite": {"ignite.engine.engine": ("Engine.run",)},
     }
