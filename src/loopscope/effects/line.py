@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loopscope.effects.data import LONGEST, ROOM, Effect, Vocabulary
 from loopscope.effects.names import OF_THE_LOOP, is_message
-from loopscope.effects.text import cut_short
+from loopscope.effects.text import cut_between, cut_short
 from loopscope.effects.things import Found, Path, call_name
 
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One part of a summary: a verb with what it is done to, under conditions; each part full, short and bare."""
+    """One part of a summary: a verb with what it is done to, under conditions; each part full, short and bare.
+
+    `cut` makes a condition shorter.
+    """
 
     rank: int
     verb: str
     parts: tuple[tuple[str, str, str], ...]
     conditions: tuple[str, ...] = ()
     each: str = ""
+    cut: Callable[[str, int], str] = cut_short
 
     def text(self, level: int) -> tuple[str, str]:
         """Return it as text, and its condition as text; the higher the level, the more is left out."""
@@ -28,7 +32,7 @@ class Clause:
         most, longest, longest_each = _LIMITS[level]
         if len(parts) > most:
             parts = [*parts[:most], "…"]
-        when = f"if {cut_short(' and '.join(self.conditions), longest)}" if self.conditions else ""
+        when = f"if {self.cut(' and '.join(self.conditions), longest)}" if self.conditions else ""
         return f"{self.verb} {', '.join(parts)}", " ".join(filter(None, (when, cut_short(self.each, longest_each))))
 
     @property
@@ -36,7 +40,7 @@ class Clause:
         return self.conditions, self.each
 
 
-_LIMITS = ((9, 90, 90), (4, 60, 64), (3, 40, 48), (1, 24, 40), (3, 24, 30))
+_LIMITS = ((9, 90, 90), (4, 60, 64), (3, 40, 48), (1, 24, 40), (3, 24, 30), (3, 8, 24))
 """At each level: how many parts a clause names, how long its condition may be, how long what it is repeated for."""
 
 RAISES, STEERS, LOOPS, CHANGES, TAKES, OUTSIDE, KEEPS, MESSAGES, ERRORS, READS = range(10)
@@ -61,7 +65,7 @@ def summary(found: Sequence[Found], reads: Sequence[str], vocabulary: Vocabulary
     levels = [0] * len(clauses)
     for least, level, first in _SHORTENING:
         for at in reversed(range(len(clauses))):
-            if len(lines.line(levels)) <= (ROOM if least == CHANGES and level > 2 else LONGEST):
+            if len(lines.line(levels)) <= (ROOM if least in (STEERS, CHANGES) and level > 2 else LONGEST):
                 return lines.line(lines.fuller(levels))
             if clauses[at].rank >= least and (at == 0 if first is None else at > 0 or first):
                 levels[at] = max(levels[at], level)
@@ -86,10 +90,11 @@ _SHORTENING = (
     (CHANGES, _OUT, False),
     (RAISES, 1, True),
     (RAISES, 2, True),
+    (STEERS, 5, True),
 )
 """How a line that is too long gets shorter, one clause after the other from its end: (from which rank on, to which
 level, the first clause too or, with None, alone). A loop inside this one and an exception that steers the loop are
-never left out."""
+never left out; of flags and calls that steer it at least the names are told."""
 
 
 class Lines:
@@ -137,7 +142,7 @@ def _shared(clauses: Sequence[Clause]) -> tuple[str, list[Clause]]:
     """Say a condition that all clauses begin with once, in front: `if learn.training: `."""
     shared = _common([clause.conditions for clause in clauses]) if len(clauses) > 1 else ()
     rest = [replace(clause, conditions=clause.conditions[len(shared) :]) for clause in clauses]
-    return (f"if {cut_short(' and '.join(shared), 60)}: " if shared else ""), rest
+    return (f"if {clauses[0].cut(' and '.join(shared), 60)}: " if shared else ""), rest
 
 
 def _common(many: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -165,12 +170,14 @@ def _clauses(found: Sequence[Found], vocabulary: Vocabulary) -> Iterator[Clause]
             grouped.setdefault((rank, "sets", (part.path.texts(), part.path.each)), []).append(replace(part, value=""))
             continue  # its value is seen in what is called
         reached = paths[_chosen(item)]
-        choice = item.kind == "raises" or (item.kind == "calls" and not any(path.each for path in reached))
+        once = item.kind == "calls" and not any(path.each for path in reached)
+        choice = item.kind == "raises" or part.steers or once
         several = choice and item.how != "assert" and len(reached) > 1
         key = _chosen(item) if several else (part.path.texts(), part.path.each)
         grouped.setdefault((rank, _verb(part, vocabulary), key), []).append(part)
+    cut = cut_short if vocabulary.owners else cut_between
     for (rank, verb, _), parts in grouped.items():
-        yield Clause(rank, verb, tuple(dict.fromkeys(map(_part, parts))), _either_of(parts), _each_of(parts))
+        yield Clause(rank, verb, tuple(dict.fromkeys(map(_part, parts))), _either_of(parts), _each_of(parts), cut)
 
 
 def _chosen(item: Effect) -> str:

@@ -418,7 +418,8 @@ class Reading:
         """Return what a local name stands for: the same thing, or a value whose source is shown if it is short."""
         if value.root or value.const is not None or (value.text and not value.made):
             return value
-        text = self.text(node, frame, True) if node is not None and is_small(node) else name
+        own = value.on == "outside" and not self.vocabulary.owners  # `table`, that is filled, not `Table()`
+        text = self.text(node, frame, True) if node is not None and is_small(node) and not own else name
         longest = 64 if isinstance(node, ast.IfExp) and not has_call(node) else 40
         return replace(value, text=text if len(text) <= longest else name)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopscope.effects.data import Effect
 from loopscope.effects.names import OF_THE_LOOP
-from loopscope.effects.things import NOTHING, SOMETIMES, Exit, Frame, Thing, bare, unparsed
+from loopscope.effects.things import NOTHING, SOMETIMES, Exit, Frame, Thing, bare, call_name, unparsed
 
 if TYPE_CHECKING:
     from loopscope.effects.reading import Reading
@@ -257,3 +257,20 @@ def shortened(node: ast.AST, longest: int) -> str:
 
 def cut_short(text: str, longest: int) -> str:
     return text if len(text) <= longest else re.sub(r"[\s.(\[,]+[^\s.(\[,]*$", "", text[:longest]) + " …"
+
+
+def cut_between(text: str, longest: int) -> str:
+    """Return a condition cut where an `and` or `or` joins its parts: `a and …`; a single part down to its call."""
+    if len(text) <= longest:
+        return text
+    depth, end = 0, 0
+    for at, letter in enumerate(text[:longest]):
+        depth += (letter in "([{") - (letter in ")]}")
+        joint = next((word for word in (" and ", " or ") if depth == 0 and text.startswith(word, at)), "")
+        end = at + len(joint) if joint else end
+    if end:
+        return text[:end] + "…"
+    called = call_name(text)
+    if text.endswith(")") and called.isidentifier():
+        return f"{called}(…)"
+    return re.sub(r"([\s(]|\b(self|not))+…$", " …", cut_short(text, longest)).strip()

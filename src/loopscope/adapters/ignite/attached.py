@@ -16,8 +16,6 @@ from typing import Any
 
 from ignite.engine import Engine
 
-from loopscope.source import unwrap
-
 
 def inner_code(function: Callable[..., Any]) -> CodeType:
     """Return the code of the one function that a function of ignite's makes."""
@@ -146,12 +144,6 @@ class Ids:
         if id(one) not in self.known:
             self.known[id(one)] = one, f"{class_name(function)}#{len(self.known) + 1}"
         return self.known[id(one)][1]
-
-
-def at_place(function: Any) -> Any:
-    """Return the Python function whose source says what a handler does."""
-    plain = unwrap(function)
-    return function if plain is None else plain
 
 
 def walk_events(engine: Engine) -> Iterator[str]:

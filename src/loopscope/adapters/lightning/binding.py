@@ -133,8 +133,11 @@ class _Binder:
         for who in hook.called:
             for owner in self.owners(event, who, hook):
                 found = self.found(event, method, owner)
-                if found is not None:
-                    yield found
+                if found is None:
+                    continue
+                yield found
+                if "step" in hook.called:  # a strategy that has the hook itself calls whom it likes
+                    return
 
     def owners(self, event: str, who: Who, hook: Hook) -> Iterator[_Owner]:
         given, words = self.given, vocabularies(self.given.package)

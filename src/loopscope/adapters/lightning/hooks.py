@@ -14,7 +14,7 @@ from loopscope.adapters.lightning.sites import Site
 
 Who = Literal["callbacks", "others", "monitors", "module", "strategy", "datamodule", "data", "step"]
 """Who is called: all callbacks, those that monitor no metric, those that do, the module, the strategy, the data module,
-the module or the data module (whichever has the hook), the module through the strategy."""
+the module or the data module (whichever has the hook), the module through the strategy (if that is Lightning's)."""
 
 FIT_LOOP, EPOCH_LOOP = "loops.fit_loop", "loops.training_epoch_loop"
 EVALUATION_LOOP, PREDICTION_LOOP = "loops.evaluation_loop", "loops.prediction_loop"

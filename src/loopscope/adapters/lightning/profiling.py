@@ -48,7 +48,7 @@ class Recording:
             action = one.action(action_name)
         if action is None:
             return NOTHING
-        return Row(one.lanes, action) if action.kind == PLAIN else _row(self, one, action, action_name, 3)
+        return Row(one.lanes, action) if action.kind == PLAIN else _row(self, one, action, 3)
 
     def start(self, action_name: str) -> None:
         """Open the rows of an action of which Lightning says by itself that it ends."""
@@ -133,18 +133,18 @@ def _several(recording: Recording, name: str) -> Any:
     for watched in recording._loopscope_watched:
         action = _action(watched, name)
         if action is not None:
-            parts.append(_row(recording, watched, action, name, 4))
+            parts.append(_row(recording, watched, action, 4))
     return Both(parts) if parts else NOTHING
 
 
-def _row(recording: Recording, watched: Watched, action: Action, name: str, depth: int) -> Any:
+def _row(recording: Recording, watched: Watched, action: Action, depth: int) -> Any:
     """Return what writes the row of an action; `depth` is how many frames below the caller of `profile` this is."""
     if action.kind == AROUND:
         return Around(watched.lanes, action, _started(recording))
     if action.kind == LAST:
         watched.look(action.event)
     elif action.kind == UNSURE:
-        found = watched.resolved(action, name, depth)
+        found = watched.resolved(action, depth)
         return NOTHING if found is None else Row(watched.lanes, found)
     return Row(watched.lanes, action)
 

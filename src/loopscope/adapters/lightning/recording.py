@@ -6,6 +6,7 @@ attaching returns, in any order, twice, and from inside of a handler.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from types import CodeType, SimpleNamespace
@@ -115,17 +116,22 @@ def verify() -> None:
 
 def _verified(package: Package) -> None:
     call, seen = package.part("trainer.call"), list[str]()
+
+    def profile(name: str) -> _Noting:
+        whose = getattr(sys._getframe(1).f_locals.get("callback"), "state_key", "")
+        return _Noting(seen, f"{name} of {whose}" if whose else name)
+
     missing = [name for name in CALLING if not hasattr(call, name)]
     if missing:
         raise _unknown(package, f"trainer/call.py has no {', '.join(missing)}")
-    trainer = _trainer(SimpleNamespace(profile=lambda name: _Noting(seen, name)), 1)
+    trainer = _trainer(SimpleNamespace(profile=profile), 1)
     for name in CALLING:
         calls = name.startswith("_call_callbacks_")
         getattr(call, name)(trainer, {"callbacks": {}, "pytorch-lightning_version": "2.0"} if calls else "hook")
     expected = [
-        "[Callback]key.hook",
-        "[Callback]key.on_save_checkpoint",
-        "[Callback]key.on_load_checkpoint",
+        "[Callback]key.hook of key",
+        "[Callback]key.on_save_checkpoint of key",
+        "[Callback]key.on_load_checkpoint of key",
         "[LightningModule]SimpleNamespace.hook",
         "[LightningDataModule]SimpleNamespace.hook",
         "[Strategy]SimpleNamespace.hook",

@@ -105,15 +105,12 @@ class Watched:
         self.actions[name] = found
         return found
 
-    def resolved(self, action: Action, name: str, depth: int) -> Action | None:
-        """Return the row of a call of a callback that shares its name with others.
-
-        Which one it is stands in the frame that calls it; if not, they stay together.
-        """
+    def resolved(self, action: Action, depth: int) -> Action | None:
+        """Return the row of a call of a callback that shares its name with others: the frame that calls says which."""
         trainer, callback = self.ref(), sys._getframe(depth).f_locals.get("callback")
-        if trainer is None or not any(callback is one for one in trainer.callbacks):
-            return replace(action, kind=PLAIN)
-        key = id(callback), name.rpartition(".")[2]
+        if trainer is None or callback is None:
+            return None
+        key = id(callback), action.event
         if key not in self.named:
             self.kept.append(callback)
             self.named[key] = self._callbacks(trainer, [callback], key[1])
@@ -154,7 +151,9 @@ class Watched:
             owners.append((model, classes.LightningModule))
         given = self._given(trainer)
         called = [Called(identity(given, obj), hook, type(obj).__name__) for obj, _ in owners]
-        found = [one for one, (obj, base) in zip(called, owners, strict=True) if self._does(obj, hook, base)]
+        found = next(
+            ([one] for one, owner in zip(called, owners, strict=True) if self._does(owner[0], hook, owner[1])), []
+        )
         event = LOADED if hook == "on_load_checkpoint" else hook
         last = kind == "[LightningModule" and "callbacks" in HOOKS[event].called if event in HOOKS else False
         return self._row(event, found, AROUND if event in ENCLOSING else LAST if last else PLAIN, called[0])
@@ -167,11 +166,9 @@ class Watched:
         more: dict[str, object] = {"loose": True}
         more |= {"encloses": True} if kind == AROUND else {}
         more |= {"idle": True} if not found else {}
-        more |= {"merged": len(found)} if len(found) > 1 else {}
         first = found[0] if found else owner
         assert first is not None
-        label = "|".join(one.id for one in found or [first])
-        code = self.sink.handler(label, event, first.method, first.cls, **more)
+        code = self.sink.handler(first.id, event, first.method, first.cls, **more)
         return Action(self.sink, code, event, f"{first.cls}.{first.method}" if found else "", kind)
 
     # -- who is there ----------------------------------------------------------------------------------------

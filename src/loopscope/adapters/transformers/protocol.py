@@ -118,7 +118,7 @@ class Training:
         return Scope(
             "epoch",
             (begins, *pieces.own("_run_epoch", (*self.parts(epoch.parts), *ends))),
-            sets=self.open.resets(STOP_EPOCH),
+            sets=(*self.open.resets(STOP_EPOCH), *(((UNLOGGED, False),) if self.logs_plainly("epoch") else ())),
             place=line("_inner_training_loop", "range").place,
             method="Trainer._run_epoch",
         )
@@ -195,7 +195,8 @@ class Training:
         nodes: list[Node] = []
         needs = self.logs(what, level)
         if needs is not None:
-            since: tuple[tuple[str, bool | None], ...] = ((UNLOGGED, False),) if self.counts_logs() else ()
+            known = self.counts_logs() and not self.logs_plainly(level)
+            since: tuple[tuple[str, bool | None], ...] = ((UNLOGGED, False),) if known else ()
             nodes += guarded("log", self.pieces.log(), needs, (*self.open.resets(LOG), *since))
         needs = self.open.needs(EVALUATE, what.evaluate, level, self.settings.plan.evaluate)
         best = self.settings.saves_best and needs is not None
@@ -225,6 +226,11 @@ class Training:
         units = [unit for epoch in epochs for unit in leaves(epoch.parts)]
         unfinished = self.open.halves or any(unit.batches is None for unit in units)
         return self.any_log(epochs, "epoch") and (unfinished or self.any_log(units, "step"))
+
+    def logs_plainly(self, level: str) -> bool:
+        """Return whether each epoch ends with a log of all that was trained: the next one begins with nothing new."""
+        plain = not self.open.tracks(LOG) and self.counts_logs()
+        return level == "epoch" and plain and all(epoch.log is True for epoch in self.all_epochs())
 
     def any_log(self, all_: Sequence[Unit | Epoch], level: str) -> bool:
         every = self.settings.plan.log
