@@ -377,6 +377,38 @@ def uses_later(trainer):
     later.validate(net)
 
 
+count, losses, results = 0, [], {}
+
+
+def test_what_outlasts_a_function_is_changed_outside() -> None:
+    """Global lists and dictionaries, `global` and `nonlocal` names, attributes of modules and of the program's objects."""
+    best = None
+
+    def collects(trainer):
+        losses.append(trainer.loss)
+
+    def counts(trainer):
+        global count  # noqa: PLW0603
+        count += 1
+        results["n"] = count
+
+    def keeps(trainer):
+        nonlocal best
+        best = trainer.loss
+
+    def asks(trainer):
+        trainer.mine = results.get("n") or losses[-1]
+
+    def says(function: object) -> str:
+        return effects(function, None, WORDS, passed=("trainer",)).summary
+
+    assert says(collects) == "appends trainer.loss to losses"
+    assert says(counts) == "changes count += 1; sets results['n'] = count"
+    assert says(keeps) == "sets best = trainer.loss"
+    assert says(asks) == "sets trainer.mine = results.get('n') or losses[-1]"
+    assert [(i.on, i.target) for i in effects(keeps, None, WORDS).items if i.kind == "writes"] == [("outside", "best")]
+
+
 # -- what is said first, and what is not said --
 
 

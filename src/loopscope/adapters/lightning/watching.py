@@ -85,7 +85,7 @@ class Watched:
         """Return who is called where from now on."""
         before, given = self.sink.runs[-1].loop.binding, self._given(obj)
         now = tuple(self.members(obj))
-        found = tuned(given, now, bind(given, now, before.handlers))
+        found = tuned(given, now, bind(given, now, HOOKS))
         flags: dict[str, bool | None] = {
             need.flag: True for one in found.all() for need in one.handler.needs if need.flag.startswith(KEPT)
         }
@@ -183,8 +183,6 @@ class Watched:
                 self.kept.append(member.obj)
                 self.numbers[id(member.obj)] = len(self.numbers) + 1
             found.append(replace(member, number=self.numbers[id(member.obj)]))
-        if not self._are_aside(trainer):
-            self.current = [*map(id, trainer.callbacks)]
         return found
 
     def _are_aside(self, trainer: Any) -> bool:
@@ -209,6 +207,7 @@ class Watched:
         if self._are_aside(trainer) or not self._attached(trainer):
             return
         first = not self.numbers
+        self.current = [*map(id, trainer.callbacks)]
         members = self.members(trainer)
         if not self.sink.runs:
             return
