@@ -381,14 +381,14 @@ count, losses, results = 0, [], {}
 
 
 def test_what_outlasts_a_function_is_changed_outside() -> None:
-    """Global lists and dictionaries, `global` and `nonlocal` names, attributes of modules and of the program's objects."""
+    """Global lists and dictionaries, and names that a function declares `global` or `nonlocal`."""
     best = None
 
     def collects(trainer):
         losses.append(trainer.loss)
 
     def counts(trainer):
-        global count  # noqa: PLW0603
+        global count
         count += 1
         results["n"] = count
 

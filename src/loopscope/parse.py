@@ -364,7 +364,9 @@ class _Follower:
             self.enter(scope)
             return
         depth = len(self.rest)
-        self.rest += [((scope,), 0)] if more else []
+        # where it need not come again, what follows the scope may come as well
+        again = scope if scope.repeat.least == scope.repeat.most else replace(scope, repeat=Repeat(0, None))
+        self.rest += [((again,), 0)] if more else []
         number = self.placing.places.scope(scope, self.path)
         keeps = self.placing.places.keeps(scope)
         key, begin, calls = (*self.state(scope), *self.turn(scope)) if keeps else (), self.at, self.calls
@@ -468,7 +470,24 @@ class _Follower:
         self.before, self.steps = stretch.before, stretch.steps
         self.raised, self.in_step = stretch.raised, stretch.in_step
 
+    def left_in_step(self, entering: Scope | None = None) -> None:
+        """Go the way of the framework's own exception in the step before, where what fired can be nothing else.
+
+        Said here where a scope would be entered, or has come to the end of its body: at an event that is expected it is
+        said by `raised_in_step`.
+        """
+        if not self.in_step or self.at >= len(self.fired) or (entering is not None and self.comes(entering)):
+            return
+        seen = self.fired[self.at].event
+        for scope in reversed(self.scopes):
+            for catch in scope.catches:
+                if id(catch) not in self.heads:
+                    self.heads[id(catch)] = first(catch.body)[0]
+                if seen in self.heads[id(catch)] and seen not in self.behind():
+                    raise _Unwinding(catch.exceptions[0])
+
     def enter(self, scope: Scope) -> None:
+        self.left_in_step(scope)
         self.flags.update(scope.sets)
         if scope.turns:
             self.flags.update(zip((turn.flag for turn in scope.turns), self.turn(scope), strict=True))
@@ -482,6 +501,7 @@ class _Follower:
             self.scopes.append(scope)
             try:
                 self.nodes(scope.body)
+                self.left_in_step()
             except _Unwinding as unwinding:
                 self.scopes.pop()
                 self.unwound(scope, unwinding)

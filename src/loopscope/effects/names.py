@@ -83,6 +83,17 @@ def is_message(name: str) -> bool:
     return last in _MESSAGES or last.startswith("rank_zero_")
 
 
+def is_object(obj: object) -> bool:
+    """Return whether what a name holds is an object that can be changed: no module, class, function or plain value."""
+    return obj is not NOTHING and not isinstance(obj, _PLAIN) and type(obj).__name__ != "ufunc"  # np.greater
+
+
+_PLAIN = (
+    *(ModuleType, type, FunctionType, BuiltinFunctionType),
+    *(bool, int, float, complex, str, bytes, tuple, frozenset, type(None), type(...)),
+)
+
+
 def is_outside(obj: object, text: str) -> bool:
     """Return whether a name leads out of the loop: by the module it comes from, or by what it is called."""
     last = text.rpartition(".")[2]

@@ -22,6 +22,7 @@ from loopscope.effects.names import (
     SHRINKING,
     dominant,
     is_message,
+    is_object,
     is_outside,
     is_pure,
     module_of,
@@ -204,11 +205,22 @@ class Reading:
             old = frame.env.get(node.target.id, Thing())
             on = dominant((old, value))
             frame.env[node.target.id] = Thing(on, node.target.id, made=True)
+            how = f"{OPERATORS.get(type(node.op), '')}="
+            self.outer(node.target.id, self.text(node.value, frame), frame, path, how)
         else:
             how = f"{OPERATORS.get(type(node.op), '')}="
             self.write(node.target, node.value, frame, path, how)
             if self.found and self.found[-1].effect.on == "callback" and self.found[-1].effect.kind == "writes":
                 self.found[-1].taken = value.on in OF_THE_LOOP and isinstance(node.value, ast.Call)
+        return None
+
+    def outer(self, name: str, value: str, frame: Frame, path: Path, how: str) -> None:
+        """Record an assignment to a name that outlasts the function: one that it declares global or nonlocal."""
+        if name in frame.outer:
+            self.record(path, "writes", "outside", name, value, how)
+
+    def _outer(self, node: ast.Global | ast.Nonlocal, frame: Frame, path: Path) -> Exit:
+        frame.outer.update(node.names)
         return None
 
     def _delete(self, node: ast.Delete, frame: Frame, path: Path) -> Exit:
@@ -397,6 +409,7 @@ class Reading:
             self.unpack(target.elts, value, node, frame, path)
         elif isinstance(target, ast.Name):
             frame.env[target.id] = self.alias(target.id, value, node, frame)
+            self.outer(target.id, "" if node is None else self.text(node, frame), frame, path, "=")
         else:
             self.write(target, node, frame, path, "=")
 
@@ -418,10 +431,14 @@ class Reading:
         """Return what a local name stands for: the same thing, or a value whose source is shown if it is short."""
         if value.root or value.const is not None or (value.text and not value.made):
             return value
-        own = value.on == "outside" and not self.vocabulary.owners  # `table`, that is filled, not `Table()`
+        own = not self.vocabulary.owners and self.makes_an_object(node, frame)  # `table`, that is filled, not `Table()`
         text = self.text(node, frame, True) if node is not None and is_small(node) and not own else name
         longest = 64 if isinstance(node, ast.IfExp) and not has_call(node) else 40
         return replace(value, text=text if len(text) <= longest else name)
+
+    def makes_an_object(self, node: ast.expr | None, frame: Frame) -> bool:
+        cls = self.path(node.func, frame).obj if isinstance(node, ast.Call) else None
+        return isinstance(cls, type) and not issubclass(cls, BaseException)
 
     def bind(self, target: ast.expr, over: Thing, node: ast.expr, frame: Frame, path: Path) -> None:
         """Bind a loop's names: to a member of what is looped over, each by its own name."""
@@ -606,7 +623,11 @@ class Reading:
                 self.seen = None
         if found is not None:
             return found
-        return Thing("outside" if is_outside(obj, name) else "", name, obj=obj)
+        return Thing("outside" if self.leads_outside(obj, name) else "", name, obj=obj)
+
+    def leads_outside(self, obj: object, text: str) -> bool:
+        """Return whether a name does not belong to the loop: an object of the program's own does not, either."""
+        return is_outside(obj, text) or (not self.vocabulary.owners and is_object(obj))
 
     def attribute(self, base: Thing, name: str) -> Thing:
         """Return what `base.name` stands for: the callback's own before the learner's before the model's."""
@@ -628,7 +649,10 @@ class Reading:
         if isinstance(base.obj, (ModuleType, type)):
             obj = static(base.obj, name) if isinstance(base.obj, type) else vars(base.obj).get(name, NOTHING)
             text = f"{base.text}.{name}"
-            return Thing("outside" if base.on == "outside" or is_outside(obj, text) else "", text, obj=obj)
+            outside = base.on == "outside" or is_outside(obj, text)
+            if isinstance(base.obj, ModuleType):
+                outside = outside or self.leads_outside(obj, text)
+            return Thing("outside" if outside else "", text, obj=obj)
         return Thing(base.on, f"{base.text}.{name}", made=base.made)
 
     def own_attribute(self, name: str) -> Thing:
@@ -829,12 +853,17 @@ class Reading:
             return made
         if name in CHANGING | SHRINKING:
             self.changed(call.node.func.value, base, call.frame)  # type: ignore[attr-defined]
+        kept = is_object(base.obj) and not self.vocabulary.owners
+        if kept and name in CHANGING and call.node.args:
+            done = self.record(call.path, "writes", on, base.text, self.text(call.node.args[-1], call.frame), name)
+            done.taken = call.args[-1].on in OF_THE_LOOP
+            return made
         message = is_message(name) and base.obj is not NOTHING and not on
         if message or (name in FILE_METHODS and on not in ("model", "optimizer")) or (not on and text in OUTSIDE_CALLS):
             self.record(call.path, "calls", "outside", self.called(text, call))
             return Thing("outside", f"{text}(…)", made=True)
         if on == "outside" or (name in ("__enter__", "__exit__") and on):
-            if call.alone or not is_pure(name, on, self.vocabulary):
+            if call.alone or not (kept or is_pure(name, on, self.vocabulary)):
                 self.record(call.path, "calls", "outside", self.called(text, call), "", name)
             return made
         if name in CHANGING and on and not base.made and call.node.args:
@@ -879,7 +908,8 @@ class Reading:
         if isinstance(obj, LocalFunction):
             return self.local(obj, call)
         if target.on == "outside":
-            self.record(call.path, "calls", "outside", self.called(target.text, call))
+            if call.alone or self.vocabulary.owners or not is_object(obj):
+                self.record(call.path, "calls", "outside", self.called(target.text, call))
             return made
         if target.on in OF_THE_LOOP:
             if call.alone or not (target.made or target.on == "data"):
@@ -931,7 +961,9 @@ class Reading:
         self.assigned[assigned:] = [one for one in self.assigned[assigned:] if one[1] in self.vocabulary.steers]
         touched = [effect.on for effect in inside if effect.kind != "raises" and effect.on != "callback"]
         own = [effect.on for effect in inside if effect.kind != "raises" and effect.on == "callback"]
-        if touched or (own and call.alone):
+        if not (call.alone or self.vocabulary.owners) and set(touched) == {"outside"}:
+            self.told = False  # it is called for its value, and whatever else it does is not the loop's concern
+        elif touched or (own and call.alone):
             on = min(touched or own, key=RANK.index)
             self.record(call.path, "calls", on, self.called(target.text, call))
         if any(given is one for one in (*call.args, *call.words.values())):
@@ -1063,6 +1095,8 @@ STATEMENTS: dict[type[ast.stmt], Callable[[Reading, Any, Frame, Path], Exit]] = 
     ast.AnnAssign: Reading._annassign,
     ast.AugAssign: Reading._augassign,
     ast.Delete: Reading._delete,
+    ast.Global: Reading._outer,
+    ast.Nonlocal: Reading._outer,
     ast.Return: Reading._return,
     ast.Break: Reading._leave,
     ast.Continue: Reading._leave,

@@ -51,6 +51,7 @@ class Frame:
     cls: type | None
     returns: list[Thing] = field(default_factory=list)
     caught: str = "Exception"
+    outer: set[str] = field(default_factory=set)
 
 
 Exit: TypeAlias = "ast.expr | Literal[True] | None"
