@@ -8,63 +8,52 @@ from __future__ import annotations
 import copy
 import sys
 from _thread import get_ident
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from loopscope.adapters.lightning.stamps import AROUND, LAST, NOTHING, PLAIN, UNSURE, Action, Around, Both, Row, Started
+from loopscope.adapters.lightning.stamps import NOTHING, Both, Started
 from loopscope.adapters.lightning.watching import Watched
 
-OWN = frozenset({"_loopscope_theirs", "_loopscope_plain", "_loopscope_watched", "_loopscope_started", "_loopscope_one"})
+OWN = ("theirs", "plain", "watched", "started", "ready")
+"""What it has itself, each under a name that nobody else has."""
 
 
 class Recording:
     """Stands in for `trainer.profiler`: `Recording(trainer.profiler, plain=True)`.
 
-    `plain` says that the program's own profiler does nothing, so that it need not be asked.
+    `plain` says that the program's own profiler does nothing, so that it need not be asked. `ready` lends, by action,
+    what writes its row: that of the only recording, where there is one and nobody else to be told.
     """
 
-    __slots__ = tuple(OWN)
+    __slots__ = tuple(f"_loopscope_{name}" for name in OWN)
 
     def __init__(self, theirs: Any, plain: bool) -> None:
-        for name, value in (
-            ("_loopscope_theirs", theirs),
-            ("_loopscope_plain", plain),
-            ("_loopscope_watched", ()),
-            ("_loopscope_one", None),
-            ("_loopscope_started", {}),
-        ):
-            object.__setattr__(self, name, value)
+        nobody: dict[str, Callable[[], Any]] = {}
+        for name, value in zip(OWN, (theirs, plain, (), {}, nobody), strict=True):
+            object.__setattr__(self, f"_loopscope_{name}", value)
 
-    # -- what Lightning asks for ---------------------------------------------------------------------------
+    # -- what Lightning asks for -----------------------------------------------------------------------------
 
     def profile(self, action_name: str) -> Any:
         """Return what writes the row of an action, and what the program's own profiler makes of it."""
-        one = self._loopscope_one
-        if one is None:
-            return _several(self, action_name)
-        try:
-            action = one.actions[action_name]
-        except KeyError:
-            action = one.action(action_name)
-        if action is None:
-            return NOTHING
-        return Row(one.lanes, action) if action.kind == PLAIN else _row(self, one, action, 3)
+        lend = self._loopscope_ready.get(action_name)
+        return lend() if lend is not None else _found(self, action_name)
 
     def start(self, action_name: str) -> None:
         """Open the rows of an action of which Lightning says by itself that it ends."""
         if not self._loopscope_plain:
             self._loopscope_theirs.start(action_name)
-        pending, handling = _started(self), sys.exc_info()[1]
+        pending: list[Started] = self._loopscope_started.setdefault(get_ident(), [])
+        handling = sys.exc_info()[1]
         for watched in self._loopscope_watched:
-            action = _action(watched, action_name)
-            if action is not None:
-                row = Row(watched.lanes, action)
+            row = watched.lend(action_name, self._loopscope_started)
+            if row is not NOTHING:
                 row.__enter__()
                 pending.append(Started(action_name, row, handling))
 
     def stop(self, action_name: str) -> None:
         """Close the rows that `start` opened; an exception that passes through is told by Python."""
-        pending = _started(self)
+        pending: list[Started] = self._loopscope_started.get(get_ident(), [])
         error = sys.exc_info()[1]
         for started in [one for one in pending if one.name == action_name][-len(self._loopscope_watched) :]:
             pending.remove(started)
@@ -73,14 +62,14 @@ class Recording:
         if not self._loopscope_plain:
             self._loopscope_theirs.stop(action_name)
 
-    # -- everything else is the program's own ----------------------------------------------------------------
+    # -- everything else is the program's own ------------------------------------------------------------------
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         return type(self._loopscope_theirs)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(object.__getattribute__(self, "_loopscope_theirs"), name)
+        return getattr(self._loopscope_theirs, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._loopscope_theirs, name, value)
@@ -106,48 +95,19 @@ class Recording:
 
 def theirs(recording: Recording) -> Any:
     """Return the program's own profiler."""
-    return object.__getattribute__(recording, "_loopscope_theirs")
+    return recording._loopscope_theirs
 
 
 def watch(recording: Recording, watched: Sequence[Watched]) -> None:
     """Have a profiler write to these recordings from now on."""
-    alone = watched[0] if len(watched) == 1 and recording._loopscope_plain else None
+    alone = len(watched) == 1 and recording._loopscope_plain
     object.__setattr__(recording, "_loopscope_watched", tuple(watched))
-    object.__setattr__(recording, "_loopscope_one", alone)
+    object.__setattr__(recording, "_loopscope_ready", watched[0].ready if alone else {})
 
 
-def watching(recording: Recording) -> tuple[Watched, ...]:
-    """Return the recordings that a profiler writes to."""
-    found: tuple[Watched, ...] = recording._loopscope_watched
-    return found
-
-
-def _started(recording: Recording) -> list[Started]:
-    started: dict[int, list[Started]] = recording._loopscope_started
-    return started.setdefault(get_ident(), [])
-
-
-def _several(recording: Recording, name: str) -> Any:
-    """Return the rows of several recordings, and what the program's own profiler makes of the action, as one."""
+def _found(recording: Recording, name: str) -> Any:
+    """Return the rows of all recordings, and what the program's own profiler makes of the action, as one."""
     parts: list[Any] = [] if recording._loopscope_plain else [recording._loopscope_theirs.profile(name)]
-    for watched in recording._loopscope_watched:
-        action = _action(watched, name)
-        if action is not None:
-            parts.append(_row(recording, watched, action, 4))
-    return Both(parts) if parts else NOTHING
-
-
-def _row(recording: Recording, watched: Watched, action: Action, depth: int) -> Any:
-    """Return what writes the row of an action; `depth` is how many frames below the caller of `profile` this is."""
-    if action.kind == AROUND:
-        return Around(watched.lanes, action, _started(recording))
-    if action.kind == LAST:
-        watched.look(action.event)
-    elif action.kind == UNSURE:
-        found = watched.resolved(action, depth)
-        return NOTHING if found is None else Row(watched.lanes, found)
-    return Row(watched.lanes, action)
-
-
-def _action(watched: Watched, name: str) -> Action | None:
-    return watched.actions[name] if name in watched.actions else watched.action(name)
+    rows = [watched.lend(name, recording._loopscope_started) for watched in recording._loopscope_watched]
+    parts += [row for row in rows if row is not NOTHING]
+    return Both(parts) if len(parts) > 1 else parts[0] if parts else NOTHING

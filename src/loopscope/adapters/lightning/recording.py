@@ -15,7 +15,7 @@ from typing import Any, cast
 from loopscope import stamped
 from loopscope.adapters.lightning.packages import Package, imported, of_class
 from loopscope.adapters.lightning.profiling import Recording, theirs, watch
-from loopscope.adapters.lightning.stamps import Action
+from loopscope.adapters.lightning.stamps import Action, Row, lent
 from loopscope.adapters.lightning.watching import Watched
 from loopscope.errors import UnknownVersion
 from loopscope.stamped.calibrating import Scratch, least, turn
@@ -220,7 +220,8 @@ class _Measured:
     def __init__(self) -> None:
         self.lanes: dict[int, Any] = {}
         self.only = Scratch(ROWS)
-        self.actions = {"[Callback]key.hook": Action(self, 7, "hook")}
+        action = Action(self, 7, "hook")
+        self.ready = {"[Callback]key.hook": lent(lambda back: Row(action, back))}
 
     def lane(self) -> Any:
         return self.only

@@ -1,28 +1,26 @@
 """The hot path of a recording: context managers that Lightning enters around each hook, and that write its row.
 
 Lightning asks its profiler for one at every hook call; its own default makes a generator each time, which takes longer
-than all of this. Constraint: nothing here may raise, swallow what passes through, or add a frame to it.
+than all of this. They are made once and lent: a list's `pop` and `append` are whole, so that no two calls get the same
+one, in whatever thread. Constraint: nothing here may raise, swallow what passes through, or add a frame to it.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from _thread import get_ident
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 clock = time.perf_counter_ns
 
-PLAIN, AROUND, LAST, UNSURE = range(4)
-"""What kind of row an action has: one by itself; one that others lie inside of; one behind those of all callbacks, at
-which it is looked whether they are still the same; one of several callbacks that have one name."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
-    """What Lightning tells its profiler of, in one recording: the number of its row's name, and its kind.
+    """What Lightning tells its profiler of, in one recording: the number of its row's name.
 
     `told` says who is called, for an exception that is first seen there: `"Net.training_step"`.
     """
@@ -31,7 +29,6 @@ class Action:
     code: int
     event: str
     told: str = ""
-    kind: int = PLAIN
 
 
 class Nothing:
@@ -48,15 +45,20 @@ class Nothing:
 
 NOTHING = Nothing()
 
+ALWAYS_NOTHING: Callable[[], Any] = itertools.repeat(NOTHING).__next__
+"""Lends what does nothing, to everybody."""
+
 
 class Row:
-    """Writes the row of one call in one recording."""
+    """Writes the row of one call in one recording; `back` takes it when that is over."""
 
-    __slots__ = ("action", "at", "lanes", "rows")
+    __slots__ = ("action", "at", "back", "code", "lanes", "rows")
 
-    def __init__(self, lanes: Any, action: Action) -> None:
-        self.lanes = lanes
+    def __init__(self, action: Action, back: Callable[[Any], None]) -> None:
         self.action = action
+        self.code = action.code
+        self.lanes: Mapping[int, Any] = action.subject.lanes
+        self.back = back
 
     def __enter__(self) -> None:
         lane = self.lanes.get(get_ident()) or self.action.subject.lane()
@@ -64,12 +66,12 @@ class Row:
         self.at = at = lane.at
         try:
             rows[at + 1] = clock()
-            rows[at] = self.action.code
+            rows[at] = self.code
         except (IndexError, ValueError):
             lane.more()  # the segment is full, or was taken from a forked child
             self.rows, self.at = rows, at = lane.rows, lane.at
             rows[at + 1] = clock()
-            rows[at] = self.action.code
+            rows[at] = self.code
         lane.at = at + 3
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -80,6 +82,7 @@ class Row:
             self.rows[self.at + 2] = now
         except ValueError:  # a child that was forked meanwhile, which never writes
             pass
+        self.back(self)
 
     def failed(self, error: BaseException) -> None:
         """Write by what the call was left."""
@@ -89,19 +92,64 @@ class Row:
 
 
 class Around(Row):
-    """The row of a call inside of which others are; some of these may have begun and never ended."""
+    """The row of a call inside of which others are; `started` are those of each thread that have only begun yet."""
 
-    __slots__ = ("pending",)
+    __slots__ = ("started",)
 
-    def __init__(self, lanes: Any, action: Action, pending: list[Started]) -> None:
-        self.lanes = lanes
-        self.action = action
-        self.pending = pending
+    def __init__(self, action: Action, back: Callable[[Any], None], started: Mapping[int, list[Started]]) -> None:
+        super().__init__(action, back)
+        self.started = started
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.pending:
-            close(self.pending, self)
+        pending = self.started.get(get_ident())
+        if pending:
+            close(pending, self)
         Row.__exit__(self, kind, error, trace)
+
+
+class Last(Row):
+    """The row behind those of all callbacks: `look` sees whether these are still the same."""
+
+    __slots__ = ("look",)
+
+    def __init__(self, action: Action, back: Callable[[Any], None], look: Callable[[str], None]) -> None:
+        super().__init__(action, back)
+        self.look = look
+
+    def __enter__(self) -> None:
+        self.look(self.action.event)
+        Row.__enter__(self)
+
+
+class Then:
+    """A row, and what is done once it has begun: what is written then holds from its event on."""
+
+    __slots__ = ("row", "then")
+
+    def __init__(self, row: Row, then: Callable[[], None]) -> None:
+        self.row = row
+        self.then = then
+
+    def __enter__(self) -> None:
+        self.row.__enter__()
+        self.then()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.row.__exit__(kind, error, trace)
+
+
+def lent(make: Callable[[Callable[[Any], None]], Any]) -> Callable[[], Any]:
+    """Return what lends context managers: one that is free, or a new one; `make` is told how it is given back."""
+    free: list[Any] = []
+    pop, back = free.pop, free.append
+
+    def lend() -> Any:
+        try:
+            return pop()
+        except IndexError:
+            return make(back)
+
+    return lend
 
 
 class Both:

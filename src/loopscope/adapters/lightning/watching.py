@@ -6,9 +6,10 @@ found out when it first comes in a run. Constraint: the trainer is held weakly, 
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from loopscope.adapters.lightning.given import KINDS, Given, Kind, Source
 from loopscope.adapters.lightning.hooks import ENCLOSING, HOOKS, LOADED
 from loopscope.adapters.lightning.members import Member, listed
 from loopscope.adapters.lightning.packages import Package
-from loopscope.adapters.lightning.stamps import AROUND, LAST, PLAIN, UNSURE, Action
+from loopscope.adapters.lightning.stamps import ALWAYS_NOTHING, NOTHING, Action, Around, Last, Row, Started, Then, lent
 from loopscope.adapters.lightning.tuning import BROUGHT, tuned
 from loopscope.model import Binding, Flags
 
@@ -53,6 +54,7 @@ class Watched:
         self.sink = sink
         self.lanes = sink.lanes
         self.install = install
+        self.ready: dict[str, Callable[[], Any]] = {}
         self.forget()
 
     # -- what `recorder.Watching` asks for -------------------------------------------------------------------
@@ -64,8 +66,8 @@ class Watched:
 
     def forget(self) -> None:
         """Let go of the callbacks: the run is over."""
-        self.actions: dict[str, Action | None] = {}
-        self.named: dict[tuple[int, str], Action | None] = {}
+        self.ready.clear()
+        self.named: dict[tuple[int, str], Callable[[], Any]] = {}
         self.numbers: dict[int, int] = {}
         self.current: list[int] = []
         self.kept: list[Any] = []
@@ -93,50 +95,70 @@ class Watched:
 
     # -- actions ---------------------------------------------------------------------------------------------
 
-    def action(self, name: str) -> Action | None:
-        """Return what an action becomes, None where it has no row."""
+    def lend(self, name: str, started: Mapping[int, list[Started]]) -> Any:
+        """Return what writes the row of an action, `NOTHING` where it has none."""
+        lend = self.ready.get(name)
+        if lend is not None:
+            return lend()
         trainer, hook = self.ref(), name.rpartition(".")[2]
+        if trainer is None:
+            return NOTHING
         try:
-            if trainer is not None and (self.stale not in ("", hook) or not self.numbers):
+            if not self.numbers:
                 self._look(trainer)
-            found = None if trainer is None else self._action(trainer, name, hook)
+            lend = self._lending(trainer, name, hook, started)
         except Exception:  # of the program's own code, which must not come up here: the report lists what is missing
-            found = None
-        self.actions[name] = found
-        return found
+            lend = ALWAYS_NOTHING
+        self.ready[name] = lend
+        row = lend()
+        changed = self.stale not in ("", hook) and row is not NOTHING
+        return Then(row, functools.partial(self._look, trainer)) if changed else row
 
-    def resolved(self, action: Action, depth: int) -> Action | None:
-        """Return the row of a call of a callback that shares its name with others: the frame that calls says which."""
-        trainer, callback = self.ref(), sys._getframe(depth).f_locals.get("callback")
-        if trainer is None or callback is None:
-            return None
-        key = id(callback), action.event
-        if key not in self.named:
-            self.kept.append(callback)
-            self.named[key] = self._callbacks(trainer, [callback], key[1])
-        return self.named[key]
-
-    def _action(self, trainer: Any, name: str, hook: str) -> Action | None:
+    def _lending(self, trainer: Any, name: str, hook: str, started: Mapping[int, list[Started]]) -> Callable[[], Any]:
+        """Return what lends the rows of an action, decided when it first comes in a run."""
         kind, _, rest = name.partition("]")
         if kind == "[Callback":
             key = rest.removesuffix(f".{hook}")
             several = [one for one in trainer.callbacks if one.state_key == key]
-            found = self._callbacks(trainer, several, hook)
-            return replace(found, kind=UNSURE) if found is not None and len(several) > 1 else found
+            if len(several) > 1:
+                return lambda: self._of_frame(hook)
+            return self._of_callback(trainer, several[0], hook) if several else ALWAYS_NOTHING
         if kind in ("[LightningModule", "[Strategy", "[LightningDataModule"):
-            return self._owner(trainer, kind, hook)
+            action = self._owner(trainer, kind, hook)
+            if action.event in ENCLOSING:
+                return lent(lambda back: Around(action, back, started))
+            if kind == "[LightningModule" and "callbacks" in callers(action.event):
+                return lent(lambda back: Last(action, back, self.look))
+            return lent(lambda back: Row(action, back))
         if name in SPANS or hook in DRAWN:
-            return Action(self.sink, self.sink.span(hook), hook, "", AROUND)
-        return None  # an action of the program's own
+            span = Action(self.sink, self.sink.span(hook), hook)
+            return lent(lambda back: Around(span, back, started))
+        return ALWAYS_NOTHING  # an action of the program's own
 
-    def _callbacks(self, trainer: Any, several: Sequence[Any], hook: str) -> Action | None:
-        base = self.package.part().Callback
-        found = [
-            Called(member.id, hook, type(member.obj).__name__)
-            for member in self.members(trainer)
-            if any(member.obj is one for one in several) and self._does(member.obj, hook, base)
-        ]
-        return self._row(hook, found, PLAIN) if found else None
+    def _of_frame(self, hook: str) -> Any:
+        """Return what writes the row of one of several callbacks that have one name: the frame that calls says which.
+
+        Between that frame and this one are those of `profile`, of what it calls, and of what is lent.
+        """
+        frame: Any = sys._getframe(1)
+        while frame is not None and "callback" not in frame.f_locals:
+            frame = frame.f_back
+        trainer, callback = self.ref(), None if frame is None else frame.f_locals["callback"]
+        if trainer is None or callback is None:
+            return NOTHING
+        key = id(callback), hook
+        if key not in self.named:
+            self.kept.append(callback)
+            self.named[key] = self._of_callback(trainer, callback, hook)
+        return self.named[key]()
+
+    def _of_callback(self, trainer: Any, callback: Any, hook: str) -> Callable[[], Any]:
+        """Return what lends the rows of a callback's hook; of one that does nothing there are none."""
+        if not self._does(callback, hook, self.package.part().Callback):
+            return ALWAYS_NOTHING
+        member = next(one for one in self.members(trainer) if one.obj is callback)
+        action = self._action(hook, Called(member.id, hook, type(callback).__name__), does=True)
+        return lent(lambda back: Row(action, back))
 
     def _owner(self, trainer: Any, kind: str, hook: str) -> Action:
         """Return the row of a hook of the module, the strategy or the data module: it is there in any case."""
@@ -149,27 +171,24 @@ class Watched:
         }[kind]
         if hook in STEPPED:
             owners.append((model, classes.LightningModule))
-        given = self._given(trainer)
-        called = [Called(identity(given, obj), hook, type(obj).__name__) for obj, _ in owners]
-        found = next(
-            ([one] for one, owner in zip(called, owners, strict=True) if self._does(owner[0], hook, owner[1])), []
-        )
         event = LOADED if hook == "on_load_checkpoint" else hook
-        last = kind == "[LightningModule" and "callbacks" in HOOKS[event].called if event in HOOKS else False
-        return self._row(event, found, AROUND if event in ENCLOSING else LAST if last else PLAIN, called[0])
+        given = self._given(trainer)
+        for obj, base in owners:
+            if self._does(obj, hook, base):
+                return self._action(event, Called(identity(given, obj), hook, type(obj).__name__), does=True)
+        owner = owners[0][0]
+        return self._action(event, Called(identity(given, owner), hook, type(owner).__name__), does=False)
 
     def _does(self, obj: Any, hook: str, base: type) -> bool:
         return self.package.is_overridden(hook, obj, base) and callable(getattr(obj, hook))
 
-    def _row(self, event: str, found: Sequence[Called], kind: int, owner: Called | None = None) -> Action:
-        """Return the row of calls at an event; without any it only shows that `owner` was asked."""
+    def _action(self, event: str, called: Called, does: bool) -> Action:
+        """Return the row of a call at an event; of one that does nothing it only shows that it was made."""
         more: dict[str, object] = {"loose": True}
-        more |= {"encloses": True} if kind == AROUND else {}
-        more |= {"idle": True} if not found else {}
-        first = found[0] if found else owner
-        assert first is not None
-        code = self.sink.handler(first.id, event, first.method, first.cls, **more)
-        return Action(self.sink, code, event, f"{first.cls}.{first.method}" if found else "", kind)
+        more |= {"encloses": True} if event in ENCLOSING else {}
+        more |= {} if does else {"idle": True}
+        code = self.sink.handler(called.id, event, called.method, called.cls, **more)
+        return Action(self.sink, code, event, f"{called.cls}.{called.method}" if does else "")
 
     # -- who is there ----------------------------------------------------------------------------------------
 
@@ -192,12 +211,12 @@ class Watched:
     def look(self, event: str) -> None:
         """See whether the callbacks are still those that they were; called behind all of them at an event.
 
-        What has changed holds from the next event on, and is written when it comes.
+        What has changed holds from the next event on, and is written as soon as that has begun.
         """
         trainer = self.ref()
         if trainer is not None and [*map(id, trainer.callbacks)] != self.current and not self._are_aside(trainer):
             self.stale = event
-            self.actions.clear()
+            self.ready.clear()
 
     def _look(self, trainer: Any) -> None:
         """Write a new binding if the callbacks have changed, the first time compared with what the map says."""
@@ -219,12 +238,12 @@ class Watched:
             if {member.id for member in members if self._is_called(member, binding.handlers)} == known:
                 return
         self.changes += 1
-        self.actions.clear()
+        self.ready.clear()
         self.sink.rebound(trainer, {})
 
     def _attached(self, trainer: Any) -> bool:
         """Return whether the model has given its callbacks already, and all have their places."""
-        return trainer.lightning_module is not None and bool(self.actions)
+        return trainer.lightning_module is not None and bool(self.ready)
 
     def _is_called(self, member: Member, events: Iterable[str]) -> bool:
         base = self.package.part().Callback
