@@ -17,7 +17,9 @@ VOCABULARY = Vocabulary(
     learner=frozenset({"engine", "trainer", "evaluator"}),
     roots=MappingProxyType({"batch": "data", "dataloader": "data"}),
     loops=frozenset({"run"}),
-    parameters=MappingProxyType({"engine": "learner", "trainer": "learner", "batch": "data"}),
+    parameters=MappingProxyType(
+        {"engine": "learner", "trainer": "learner", "batch": "data", "model": "model", "optimizer": "optimizer"}
+    ),
     word="engine",
     steers=frozenset({*STOPS, "set_data", "should_terminate", "should_terminate_single_epoch", "should_interrupt"}),
     kinds=(("learner", Engine), ("model", nn.Module), ("optimizer", Optimizer)),

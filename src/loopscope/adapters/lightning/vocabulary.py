@@ -68,10 +68,12 @@ def vocabularies(package: Package) -> Vocabularies:
         parameters=PARAMETERS,
         word="trainer",
         steers=frozenset({STOP}),
+        errors=frozenset({"MisconfigurationException"}),
         kinds=(("learner", classes.Trainer), ("model", nn.Module), ("optimizer", Optimizer)),
         named=(classes.LightningModule, classes.LightningDataModule),
     )
-    return Vocabularies(callback, replace(callback, owner_is="model"), replace(callback, owner_is="data"))
+    returned = replace(callback, returns=True)  # -1 from on_train_batch_start, say, ends the epoch
+    return Vocabularies(callback, replace(returned, owner_is="model"), replace(returned, owner_is="data"))
 
 
 WAITING = MappingProxyType(
