@@ -27,6 +27,7 @@ from transformers.trainer_callback import (
     TrainerCallback,
     TrainerControl,
 )
+from transformers.training_args import TrainingArguments
 
 import loopscope
 from loopscope.adapters import transformers as adapter
@@ -326,9 +327,38 @@ def test_a_misspelt_hook_is_named_with_the_nearest(tmp_path):
             pass
 
     found = train(trainer(tmp_path, Mine())).notes
-    assert "Mine.on_epoch_ends is never called: Transformers has no such event (did you mean on_epoch_end?)" in found
+    never = "is never called: Transformers has no such event"
+    assert f"Mine.on_epoch_ends {never} (did you mean on_epoch_end, on_epoch_begin or on_step_end?)" in found
     assert any(note.startswith("Mine.on_batch_end is never called") for note in found)
     assert "nothing in this run calls Mine: it handles none of the events that fire" in found
+
+
+def test_a_misspelt_hook_is_named_with_up_to_three(tmp_path):
+    """A word in place of another is near to several events: each of them may be meant."""
+
+    class Mine(TrainerCallback):
+        def on_step_finish(self, args, state, control, **kwargs):
+            pass
+
+    (note,) = [one for one in train(trainer(tmp_path, Mine())).notes if "on_step_finish" in one]
+    assert note.endswith("(did you mean on_step_begin, on_step_end or on_substep_end?)")
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("eval_strategy", "IntervalStrategy: nothing is evaluated by it. Accepted: 'no', 'steps', 'epoch'"),
+        ("logging_strategy", "IntervalStrategy: nothing is logged by it. Accepted: 'no', 'steps', 'epoch'"),
+        ("save_strategy", "SaveStrategy: nothing is saved by it. Accepted: 'no', 'steps', 'epoch', 'best'"),
+    ],
+)
+def test_a_bad_strategy_is_a_note(name, accepted, tmp_path):
+    """Transformers compares with it in vain and says nothing; plain words that it knows are as good as its own."""
+    made = trainer(tmp_path)
+    setattr(made.args, name, "epoch")
+    assert not any("Accepted" in note for note in train(made).notes)
+    setattr(made.args, name, "nonsense")
+    assert f"{name}='nonsense' is no {accepted}" in train(made).notes
 
 
 OVERRIDES = [
@@ -474,6 +504,30 @@ def test_half_built_arguments_are_named(tmp_path):
         train(made)
     with pytest.raises(BadValue, match=r"has no callback_handler\. Was its __init__ run"):
         train(object.__new__(Trainer))
+
+
+@pytest.mark.parametrize("run", ["train", "evaluate"])
+def test_bad_arguments_that_were_never_set_up_are_refused(run, tmp_path):
+    """The defaults of the class are no settings: such arguments fail when they are asked for their process."""
+    made = trainer(tmp_path)
+    made.args = object.__new__(TrainingArguments)
+    with pytest.raises(BadValue, match=r"no distributed_state.*Was TrainingArguments\(\.\.\.\) run\? Type"):
+        adapter.describe(made, run)
+    assert "this call will fail: trainer.args" in adapter.describe_call(made, run, {}).notes[0]
+
+
+def test_a_bad_trainer_without_a_model_is_refused(tmp_path):
+    """Every run fails without one, but a training that makes it with model_init."""
+    made = trainer(tmp_path)
+    model, made.model = made.model, None
+    for run, arguments in (("train", {}), ("evaluate", {}), ("predict", {"test_dataset": Numbers(3)})):
+        with pytest.raises(BadValue, match=rf"a Trainer without a model.*Trainer\.{run} fails.*model_init="):
+            adapter.describe(made, run, arguments=arguments)
+    assert "a Trainer without a model" in adapter.describe_call(made, "train", {}).notes[0]
+    made.model_init = lambda: model
+    assert not any("fail" in note for note in train(made).notes)
+    with pytest.raises(BadValue, match="model_init is called by train only"):
+        adapter.describe(made, "evaluate")
 
 
 def test_a_stream_without_max_steps(tmp_path):

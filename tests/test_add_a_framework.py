@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from loopscope.adapters import Adapter
+
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-framework.md"
 TRAIN = """
 import tinyloop
@@ -47,10 +49,16 @@ def installed(tmp_path_factory) -> Path:
     return folder
 
 
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+
+
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "100"}
-    command = [sys.executable, "-m", "loopscope", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return python(folder, "-m", "loopscope", *arguments)
 
 
 def test_show(installed):
@@ -70,16 +78,63 @@ def test_run(installed):
     report = run(installed, "report", "run.loop")
     assert "exactly equal" in report.stdout
     assert re.search(r"Counts\.batch_end\s.*6", report.stdout)
+    assert "epoch_start → batch_end" in report.stdout
+    assert "between events" in report.stdout
 
 
-def test_bad_input(installed):
+def test_own(installed):
+    """One's own callback stands behind the others, marked; what is none is refused, with what is accepted."""
+    (installed / "mine.py").write_text(
+        "import tinyloop\n\nclass Mine(tinyloop.Hook):\n    def stop(self, loop): ...\n\n"
+        "class Needs(Mine):\n    def __init__(self, what): ...\n"
+    )
+    done = run(installed, "show", "-v", "--cbs", "mine.py:Mine", "train.py")
+    assert done.returncode == 0, done.stderr
+    assert re.search("★ .*Mine", done.stdout), done.stdout
+    assert "number 3: where loop.hooks.append puts it" in done.stdout
+    assert "★" not in run(installed, "show", "-v", "train.py").stdout
+    refused = run(installed, "show", "--cbs", "mine.py:tinyloop", "train.py")
+    assert refused.returncode == 2
+    assert "is no hook. Accepted: a tinyloop.Hook, a class of one, or a list of either." in refused.stderr
+    assert "Pass an instance." in run(installed, "show", "--cbs", "mine.py:Needs", "train.py").stderr
+
+
+def test_proof(installed):
+    """The witness of the page sees what the map says, and the proof refuses what is not so."""
+    done = python(installed, "prove.py")
+    assert done.returncode == 0, done.stderr
+
+
+def test_event_docs(installed):
+    """The events of another package's framework are known to the function, not to `loopscope events`."""
+    done = python(installed, "-c", "from loopscope import api; print(*api.event_docs('tinyloop'))")
+    assert done.stdout == "start epoch_start batch_end stop\n", done.stderr
+    assert run(installed, "events", "tinyloop").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "run needs data, to know how many batches there are. Type inspect(loop, data=batches).\n"),
+        (
+            ", data=[], start_epoch=1",
+            "run always begins with epoch 0 (got start_epoch=1). Leave start_epoch out.\n",
+        ),
+    ],
+)
+def test_bad_input(installed, given, message):
     """The errors that the page's adapter raises are those of the command's users."""
     (installed / "odd.py").write_text(
-        "import tinyloop, loopscope\ntry:\n    loopscope.inspect(tinyloop.Loop(sum))\n"
+        f"import tinyloop, loopscope\ntry:\n    loopscope.inspect(tinyloop.Loop(sum){given})\n"
         "except loopscope.LoopscopeError as error:\n    print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "odd.py"], cwd=installed, env={**os.environ, "PYTHONPATH": str(installed)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout == ("run needs data, to know how many batches there are. Type inspect(loop, data=batches).\n")
+    done = python(installed, "odd.py")
+    assert (done.returncode, done.stdout) == (0, message), done.stderr
+
+
+def test_names():
+    """The table lists every name of the protocol."""
+    table = set(re.findall(r"^\| `(\w+)[(`]", PAGE.read_text(encoding="utf-8"), re.M))
+    names = {name for name in vars(Adapter) if not name.startswith("_")} | {"RUNS", "DISPATCHING", "dispatched"}
+    assert names <= table
+    assert {name for name in Adapter.__annotations__ if not name.startswith("_")} <= table

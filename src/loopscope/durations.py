@@ -19,7 +19,7 @@ from loopscope.report import Stats
 DATA = ("start the data", "draw a batch", "move to device", "split into xb and yb")
 COMPUTE = ("forward", "loss", "backward", "optimizer step", "zero_grad")
 COMPUTING = "compute"
-"""Where a stretch between two events holds several of `COMPUTE` and nothing else, which cannot be told apart."""
+"""Where a stretch between two events holds several steps, of `COMPUTE` among others, which cannot be told apart."""
 
 OTHER = "other steps"
 """What the framework does there by name, and none of the words above says."""
@@ -74,10 +74,12 @@ def between(gap: Gap, places: Places, loop: Loop | None) -> Between:
     if len(words) == 1:
         return Between(words[0], words[0] if words[0] in KNOWN else OTHER, steps[0][1])
     if words and gap.before is not None and gap.after is not None:
-        # what moves a batch to the device on the way is a part of the computing there, not a wait for data
-        computing = [step.name for step, _ in steps if step.name != "move to device"]
-        category = COMPUTING if all(name in COMPUTE for name in computing) else "between events"
-        return Between(f"{gap.before.name} → {gap.after.name}", category, common)
+        # small steps on the way (to move the batch, to clip) are a part of the computing there; a wait for data is not
+        names = {step.name for step, _ in steps}
+        waits = names & {*DATA} - {"move to device"}
+        category = COMPUTING if names & {*COMPUTE} and not waits else "between events"
+        one_place = all(path == steps[0][1] for _, path in steps)
+        return Between(f"{gap.before.name} → {gap.after.name}", category, steps[0][1] if one_place else common)
     return Between("framework", "framework", common)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loopscope.model import Event, Loop, Node, Scope
+from loopscope.model import Event, Loop, Node, Scope, over
 from loopscope.placing import NAME, Block, Placed
 from loopscope.positions import Positions, positions
 from loopscope.report import At, Ended, Ending, Spoken
@@ -15,6 +15,9 @@ from loopscope.views import caught
 
 BEFORE = 20
 """So many calls before the end are told."""
+
+FAR = 2_000
+"""So many rows are looked at for the last calls, and for the end of one."""
 
 
 def endings(placed: Placed) -> tuple[Ending, ...]:
@@ -40,7 +43,7 @@ def _ending(placed: Placed, block: Block) -> Ending:
         exception=exception,
         message=_message(placed, block) if how in ("raised", "interrupted") else "",
         at=_at(placed, at, row, where) if told else At(str(block.run.get("call"))),
-        before=tuple(_spoken(placed, block, where, range(max(block.row + 1, stop - BEFORE), stop))) if told else (),
+        before=tuple(_spoken(placed, block, where, _last_calls(placed, block, stop))) if told else (),
         open=tuple(_open(placed, block, where)) if not block.ended else (),
         cancels=_cancels(placed, block, _own(block, at, row) if block.outcome else -1),
     )
@@ -104,7 +107,10 @@ def _ends_the_run(loop: Loop, exception: str) -> bool:
 
 def _row(block: Block, at: int) -> int:
     """Return the row in its lane of a block's own row."""
-    return int(np.searchsorted(block.lane.start, block.start[at]))
+    lane, start = block.lane, block.start[at]
+    first, stop = (int(np.searchsorted(lane.start, start, side)) for side in ("left", "right"))
+    same = np.flatnonzero(lane.code[first:stop] == block.code[at])  # an event may begin with its first call
+    return first + (int(same[0]) if len(same) else 0)
 
 
 def _raiser(block: Block) -> tuple[Block, int]:
@@ -136,6 +142,8 @@ def _always(node: Node) -> set[int]:
     if not isinstance(node, Scope):
         return set()
     own = {id(one) for one in node.exit if isinstance(one, Event)} if node.always else set()
+    for catch in node.catches:
+        own |= {id(one) for one in catch.body if isinstance(one, Event) and catch.then == "raise"}
     return own.union(*(_always(one) for one in node.nodes()))
 
 
@@ -164,8 +172,9 @@ def _at(placed: Placed, block: Block, row: int, where: _Where) -> At:
 
 
 def handler_name(name: Mapping[str, Any]) -> str:
-    """Return how a handler is called in a report: `Recorder.after_batch`."""
-    return f"{name.get('cls')}.{name.get('method')}"
+    """Return how a handler is called in a report: `Recorder.after_batch`, and `say` for a plain function."""
+    cls, method = name.get("cls"), name.get("method")
+    return str(cls) if cls == method else f"{cls}.{method}"
 
 
 def _spoken(placed: Placed, block: Block, where: _Where, rows: Any) -> Iterator[Spoken]:
@@ -175,7 +184,7 @@ def _spoken(placed: Placed, block: Block, where: _Where, rows: Any) -> Iterator[
         name = names[code & NAME]
         if name.get("k") == "run":
             continue
-        end = int(lane.end[row])
+        end = _end(placed, block, row)
         yield Spoken(
             str(name.get("event")),
             handler_name(name) if name.get("k") == "handler" else "",
@@ -184,6 +193,26 @@ def _spoken(placed: Placed, block: Block, where: _Where, rows: Any) -> Iterator[
             str(names.get(code >> 32, {}).get("exception", "")) if code >> 32 else "",
             where.at(block, row),
         )
+
+
+def _last_calls(placed: Placed, block: Block, stop: int) -> list[int]:
+    """Return the last rows of a lane before `stop`, but for the edges of enclosing calls: nothing is called there."""
+    names = placed.recording.names
+    edges = [number for number, name in names.items() if name.get("edge")]
+    first = max(block.row + 1, stop - FAR)
+    rows: list[int] = (np.flatnonzero(~np.isin(block.lane.code[first:stop] & NAME, edges)) + first).tolist()
+    return rows[-BEFORE:]
+
+
+def _end(placed: Placed, block: Block, row: int) -> int:
+    """Return when the call of a row ended, 0 if it is not known: one that encloses others ends at its other edge."""
+    names, lane = placed.recording.names, block.lane
+    name = names[int(lane.code[row]) & NAME]
+    if not name.get("encloses"):
+        return int(lane.end[row])
+    wanted = [n for n, one in names.items() if one.get("event") == over(str(name.get("event")))]
+    found = np.flatnonzero(np.isin(lane.code[row : row + FAR] & NAME, wanted))
+    return int(lane.start[row + int(found[0])]) if len(found) else 0
 
 
 def _open_rows(block: Block) -> list[int]:

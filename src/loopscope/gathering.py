@@ -54,6 +54,8 @@ class _Kinds:
                 self.event[number] = self._number(known, obj, event, most)
             if self.encloses[number]:
                 self.over[number] = self._number(known, obj, over(event), most)
+                for edge in (self.event[number], self.over[number]):
+                    self.made[int(edge)]["edge"] = True
 
     def _number(self, known: dict[tuple[Any, str], int], obj: Any, event: str, most: int) -> int:
         if (obj, event) not in known:

@@ -83,7 +83,7 @@ def remarks(row: Row, event: Row, loop: Loop, verbose: bool = False) -> Iterator
         if lands or verbose:
             yield _raises(raise_) + lands
     for run in row.handler.nested:
-        yield f"runs {plain(run)} inside, a loop of its own"
+        yield f"calls {plain(run)}(), a loop of its own"
     for fact in row.handler.facts:
         if fact.kind == "note":
             yield plain(fact.text)

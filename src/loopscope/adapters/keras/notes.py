@@ -117,9 +117,13 @@ def _misspelt(member: Member) -> Iterator[str]:
         if name in HOOKS or name.startswith("__"):
             continue
         target = member.attributes.get(name, getattr(member.cls, name, None))
-        near = get_close_matches(name, HOOKS, 1, 0.8) if inspect.isroutine(target) else []
-        if near:
-            yield f"{member.cls.__name__}.{name} is no hook, and Keras ignores it: did you mean {near[0]}?"
+        if not inspect.isroutine(target):
+            continue
+        meant = name.startswith("on_")  # nobody calls a method of a callback so for another reason
+        near = get_close_matches(name, HOOKS, 3, 0.5) if meant else get_close_matches(name, HOOKS, 1, 0.8)
+        if near or meant:
+            hint = f": did you mean {' or '.join(near)}?" if near else ""
+            yield f"{member.cls.__name__}.{name} is no hook, and Keras ignores it{hint}"
 
 
 def _is_of_keras(cls: type) -> bool:

@@ -12,6 +12,7 @@ import inspect
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -39,6 +40,7 @@ from loopscope.adapters.transformers.settings import (
     prediction,
     resumption,
     training,
+    without_model,
 )
 from loopscope.adapters.transformers.vocabulary import EVENT_NAMES, NESTING
 from loopscope.catalog import described
@@ -178,7 +180,8 @@ class _Asked:
         resumed = resumption(trainer, arguments) if run == "train" else None
         self.members: list[Member] = members(trainer, own, resumed)
         self.handlers: list[Read] = read(self.members)
-        self.settings = self._settings()
+        found = self._settings()
+        self.settings = replace(found, problems=(*without_model(trainer, run), *found.problems))
         self.open = self._open()
         if run == "train" and loses_count(self.settings, self.open):
             self.handlers = with_open_end(self.handlers)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from enum import Enum
 from typing import Any
 
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback, TrainerCallback
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from loopscope.adapters.transformers.control import HOME
 from loopscope.adapters.transformers.lines import changed
@@ -84,10 +86,15 @@ def _misspelt(cls: type) -> Iterator[str]:
         for name, value in vars(base).items():
             if name in EVENT_NAMES or name.startswith("_") or not callable(value):
                 continue
-            near = get_close_matches(name, EVENT_NAMES, 1, 0.5 if name.startswith("on_") else 0.8)
+            near = get_close_matches(name, EVENT_NAMES, 3, 0.5 if name.startswith("on_") else 0.8)
             if name.startswith("on_") or near:
-                hint = f" (did you mean {near[0]}?)" if near else ""
+                hint = f" (did you mean {_either(near)}?)" if near else ""
                 yield f"{base.__name__}.{name} is never called: Transformers has no such event{hint}"
+
+
+def _either(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _file(cls: type) -> str:
@@ -103,6 +110,7 @@ def of_training(settings: Settings, members: Sequence[Member], open_: Open, trai
             "there is no DefaultFlowCallback: nothing is logged, evaluated or saved by the settings, and max_steps "
             "stops nothing"
         )
+    yield from _no_strategy(trainer.args)
     yield from _never_comes(plan)
     if plan.batches is None and not settings.problems:
         yield "the number of batches of an epoch is only known when the run asks its data loader"
@@ -127,6 +135,21 @@ def of_training(settings: Settings, members: Sequence[Member], open_: Open, trai
         yield f"resumed from {settings.resumed.folder}, which {settings.resumed.step} steps led to"
     if open_.whole.adds:
         yield "a handler may add callbacks while the run goes on: from there on others are called, too"
+
+
+def _no_strategy(args: Any) -> Iterator[str]:
+    """Yield which strategy was set to a value that Transformers does not know, and so compares with in vain."""
+    kinds: tuple[tuple[str, str, type[Enum]], ...] = (
+        ("logging_strategy", "logged", IntervalStrategy),
+        ("eval_strategy", "evaluated", IntervalStrategy),
+        ("save_strategy", "saved", SaveStrategy),
+    )
+    for name, what, kind in kinds:
+        given = getattr(args, name)
+        accepted = [one.value for one in kind]
+        if not isinstance(given, str) or given not in accepted:
+            known = ", ".join(map(repr, accepted))
+            yield f"{name}={given!r} is no {kind.__name__}: nothing is {what} by it. Accepted: {known}"
 
 
 def _never_comes(plan: Plan) -> Iterator[str]:

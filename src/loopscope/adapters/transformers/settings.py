@@ -6,6 +6,7 @@ accelerate. What Transformers would fail on is told as a `problem`, in words tha
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.training_args import TrainingArguments
 
 from loopscope.adapters.transformers.schedule import NEVER, Every, Plan
 from loopscope.errors import BadValue
@@ -95,6 +97,13 @@ class Arguments:
                 f"this {self.owner} has no args (TrainingArguments), so that nothing is known of its loop. Was its "
                 f"__init__ run? Type {self.owner}(model, TrainingArguments(output_dir), ...)."
             )
+        if isinstance(self.args, TrainingArguments) and "distributed_state" not in vars(self.args):
+            name = type(self.args).__name__
+            raise BadValue(
+                f"trainer.args is a {name} that was never set up: it has no distributed_state, which its __init__ "
+                f"makes, and what it seems to say is only the defaults of its class. Was {name}(...) run? "
+                f"Type {name}(output_dir, ...)."
+            )
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -157,6 +166,18 @@ def prediction(trainer: Any, test_dataset: object, own_data: Callable[[str], boo
     args = Arguments(trainer)
     unknown = own_data("get_test_dataloader")
     return Passes((Pass("", None if unknown else _batches(trainer, args, test_dataset, args.eval_batch_size)),))
+
+
+def without_model(trainer: Any, run: str) -> tuple[str, ...]:
+    """Return the problem of a trainer that has no model when `run` begins; `train` makes one with `model_init`."""
+    makes = run == "train" and vars(trainer).get("model_init") is not None
+    if makes or inspect.getattr_static(trainer, "model", None) is not None:
+        return ()
+    owner = type(trainer).__name__
+    hint = f"Type {owner}(model=..., args=...), or {owner}(model_init=..., args=...)"
+    if vars(trainer).get("model_init") is not None:
+        hint = "Its model_init is called by train only: train first, or set trainer.model"
+    return (f"this is a {owner} without a model, and {owner}.{run} fails on that. {hint}.",)
 
 
 def resumption(trainer: Any, arguments: Mapping[str, object]) -> Resumed | None:

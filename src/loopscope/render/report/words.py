@@ -271,7 +271,7 @@ def cost(report: Report) -> Iterator[str]:
         made += f" + {say.counted(cost.calls, 'call')} × {say.duration(cost.per_call)}"
         yield f"of which recording: {say.duration(cost.stamps)}, {part} ({made})"
     if cost.reading:
-        yield f"of which reading the loop before its runs: {say.duration(cost.reading)}"
+        yield f"of which reading the loops of its runs: {say.duration(cost.reading)}"
 
 
 def calibrated(report: Report) -> Iterator[str]:
