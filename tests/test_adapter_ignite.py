@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional
 from ignite.engine import Engine, EventEnum, Events, create_supervised_trainer
 from ignite.engine.deterministic import DeterministicEngine
-from ignite.handlers import EarlyStopping, HandlersTimeProfiler, ProgressBar
+from ignite.handlers import BasicTimeProfiler, EarlyStopping, HandlersTimeProfiler, ProgressBar
 from ignite.metrics import MeanSquaredError
 from torch import nn
 
@@ -229,7 +229,7 @@ def test_read_as_a_user_would() -> None:
         "    on terminate_epoch(): this, then EPOCH_COMPLETED",
         "      TERMINATE_SINGLE_EPOCH",
         "      - start the data",
-        "    EPOCH_COMPLETED: validate (runs run inside, a loop of its own), log (only at epoch 2)",
+        "    EPOCH_COMPLETED: validate (calls run(), a loop of its own), log (only at epoch 2)",
         "    - leave if asked to",
         "  on terminate(): TERMINATE, then COMPLETED",
         "  COMPLETED: * log",
@@ -371,6 +371,10 @@ def test_errors_that_are_swallowed() -> None:
     HandlersTimeProfiler().attach(three)
     note(loop(three), "HandlersTimeProfiler looks up the handlers of EXCEPTION_RAISED when the run starts")
     note(loop(three), "HandlersTimeProfiler#1 at STARTED attaches handlers while the run goes on")
+    BasicTimeProfiler().attach(four := engine())
+    four.add_event_handler(Events.STARTED, log)
+    note(loop(four), "BasicTimeProfiler#1 at STARTED attaches handlers while the run goes on: of those only the one at")
+    assert [one.method for one in loop(four).binding.at("STARTED")] == ["_as_first_started", "log", "_as_last_started"]
     for found in map(loop, (one, two, three)):
         assert "EXCEPTION_RAISED" in [node.name for node in nodes(found.root)]
     assert "EXCEPTION_RAISED" not in [node.name for node in nodes(loop(engine()).root)]

@@ -152,6 +152,31 @@ def test_nothing_is_changed(run, tmp_path):
     assert called(loop, "setup")[:1] == ["Everywhere#1"]
 
 
+def weighed(model: pl.LightningModule) -> list[Any]:
+    return [(name, one.dtype, one.requires_grad, one.tolist()) for name, one in model.named_parameters()]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_weights_that_configure_callbacks_changes_are_put_back(tmp_path, fails):
+    """Values, by whatever way they were overwritten, what is frozen, and the type; also when the hook raises."""
+
+    class Changing(Valid):
+        def configure_callbacks(self) -> Any:
+            with torch.no_grad():
+                self.layer.weight.mul_(2)
+            self.layer.bias.data.add_(1)
+            self.freeze()
+            self.half()
+            if fails:
+                raise RuntimeError("after all that")
+            return []
+
+    model = Changing()
+    before = weighed(model)
+    described(trainer_in(tmp_path), model=model)
+    assert weighed(model) == before
+
+
 def test_a_model_whose_callbacks_cannot_be_asked_for_is_shown_without_them(tmp_path):
     """An error of configure_callbacks is said, and the rest of the map is there."""
 

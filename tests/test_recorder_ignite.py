@@ -270,6 +270,30 @@ def test_ignites_own_profilers_count_the_same(profiler: type, tmp_path: Path) ->
     assert sums(found[0]) == []
 
 
+@pytest.mark.parametrize("first", [BasicTimeProfiler, HandlersTimeProfiler])
+@pytest.mark.parametrize("second", [BasicTimeProfiler, HandlersTimeProfiler, None])
+def test_what_ignites_own_profilers_attach_is_expected(first: type, second: type | None, tmp_path: Path) -> None:
+    """The one that attaches to STARTED while that is fired, too; in the next run as well."""
+    one = Engine(nothing)
+    one.log = []
+    one.add_event_handler(Events.STARTED, log)
+    one.add_event_handler(Events.EPOCH_COMPLETED(every=2), log)
+    for profiler in filter(None, (first, second)):
+        profiler().attach(one)
+
+    def twice() -> None:
+        one.run(THREE, max_epochs=2)
+        one.run(THREE, max_epochs=2)
+
+    report, fired = recorded(one, tmp_path, twice)
+    assert unexpected(report) == []
+    names = [call.handler.partition("#")[0] for call in next(at for at in fired if at.event == "STARTED").calls]
+    basic = [BasicTimeProfiler.__name__] * (first, second).count(BasicTimeProfiler)
+    assert sorted(names) == sorted(
+        [*basic, *basic, "log", *("HandlersTimeProfiler",) * (2 - len(basic) - (not second))]
+    )
+
+
 # -- where it was ------------------------------------------------------------------------------------------
 
 

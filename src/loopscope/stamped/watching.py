@@ -216,7 +216,7 @@ def failed(watched: Watched, rows: Any, at: int, error: BaseException, event: An
 def _told(watched: Watched, handler: Any, event: Any) -> str:
     obj = watched.ref()
     named = None if obj is None else watched.named(obj, handler, event)
-    return "" if named is None else f"{named.cls}.{named.method}"
+    return "" if named is None else called(named.cls, named.method)
 
 
 # -- several recordings of one object ----------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ignite.engine.events import Events
 
 from loopscope import collector
 from loopscope.adapters.ignite import notes
-from loopscope.adapters.ignite.attached import Ids, attached, walk_events
+from loopscope.adapters.ignite.attached import Ids, attached, late, walk_events
 from loopscope.adapters.ignite.binding import Filters, Member, bind, flags, members, step_effects
 from loopscope.adapters.ignite.dispatch import DISPATCHING, adopt, attach, calibrate, verify
 from loopscope.adapters.ignite.doings import Doings, Openings, doings
@@ -138,6 +138,7 @@ def _described(engine: Engine, arguments: Mapping[str, object], cbs: object) -> 
     lines = Lines.of(engine)
     plan = planned(engine, arguments, lines)
     entries = [*attached(engine), *own]
+    entries += late(entries)
     found = members(engine, entries, Ids(entries))
     doing = doings(engine, engine._process_function, step_effects(engine), (engine,))
     openings = _openings(engine, found, doing)

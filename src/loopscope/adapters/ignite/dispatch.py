@@ -13,7 +13,7 @@ from typing import Any
 import ignite
 from ignite.engine import Engine, Events
 
-from loopscope.adapters.ignite.attached import Ids, attached, class_name, event_name, filtered, method_name
+from loopscope.adapters.ignite.attached import Ids, attached, class_name, event_name, filtered, late, method_name
 from loopscope.adapters.ignite.binding import Filters, bind, members
 from loopscope.adapters.ignite.twins import Twins
 from loopscope.model import Binding, Flags
@@ -41,6 +41,9 @@ POINTS = (
 
 DRAWING = ("GET_BATCH_STARTED", "DATALOADER_STOP_ITERATION", "GET_BATCH_COMPLETED")
 OUTSIDE = ("STARTED", "EPOCH_STARTED", "EPOCH_COMPLETED", "COMPLETED", "TERMINATE", "TERMINATE_SINGLE_EPOCH")
+
+BEFORE_STARTED = (None, Events.COMPLETED, Events.TERMINATE, Events.INTERRUPT, Events.EXCEPTION_RAISED)
+"""What an engine fired last when STARTED comes next: behind it, what is late there is in the list."""
 
 
 @dataclass(slots=True)
@@ -82,7 +85,10 @@ class IgniteNaming:
         return Named(self.ids(obj)(function), method_name(function), class_name(function), decides=asks is not None)
 
     def bind(self, obj: Engine) -> tuple[Binding, Flags]:
-        found = members(obj, attached(obj), self.ids(obj))
+        entries = attached(obj)
+        if obj.last_event_name in BEFORE_STARTED:
+            entries += late(entries)
+        found = members(obj, entries, self.ids(obj))
         return bind(found, Filters(None, None)), {}
 
     def where(self, obj: Engine) -> tuple[int | None, int | None]:

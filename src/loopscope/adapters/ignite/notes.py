@@ -9,7 +9,7 @@ from ignite.engine import Engine
 from ignite.engine.deterministic import DeterministicEngine
 from ignite.handlers.time_profilers import BasicTimeProfiler, HandlersTimeProfiler
 
-from loopscope.adapters.ignite.attached import owner
+from loopscope.adapters.ignite.attached import appends, owner
 from loopscope.adapters.ignite.binding import Member
 from loopscope.adapters.ignite.doings import Openings
 from loopscope.adapters.ignite.plan import Plan
@@ -105,6 +105,8 @@ def _changes(member: Member) -> Iterator[str]:
     name, doing = f"{member.id} at {member.one.event}", member.doing
     if doing.adds:
         yield f"{name} attaches handlers while the run goes on: they are not shown"
+    if appends(member.one):
+        yield f"{name} attaches handlers while the run goes on: of those only the one at STARTED is shown"
     if doing.removes is None:
         yield f"{name} detaches handlers while the run goes on: any of them may be missing from there on"
     if doing.resets or doing.data:

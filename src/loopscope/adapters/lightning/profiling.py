@@ -22,7 +22,7 @@ class Recording:
     """Stands in for `trainer.profiler`: `Recording(trainer.profiler, plain=True)`.
 
     `plain` says that the program's own profiler does nothing, so that it need not be asked. `ready` lends, by action,
-    what writes its row: that of the only recording, where there is one and nobody else to be told.
+    what writes its row: those of the only recording, where nobody else is to be told.
     """
 
     __slots__ = tuple(f"_loopscope_{name}" for name in OWN)
@@ -36,8 +36,12 @@ class Recording:
 
     def profile(self, action_name: str) -> Any:
         """Return what writes the row of an action, and what the program's own profiler makes of it."""
-        lend = self._loopscope_ready.get(action_name)
-        return lend() if lend is not None else _found(self, action_name)
+        found = None
+        try:  # noqa: SIM105 - entering a context manager costs more than all of this
+            found = self._loopscope_ready[action_name]()
+        except (KeyError, IndexError):
+            pass  # what comes next must not have these as its context
+        return _found(self, action_name) if found is None else found
 
     def start(self, action_name: str) -> None:
         """Open the rows of an action of which Lightning says by itself that it ends."""
@@ -55,8 +59,9 @@ class Recording:
         """Close the rows that `start` opened; an exception that passes through is told by Python."""
         pending: list[Started] = self._loopscope_started.get(get_ident(), [])
         error = sys.exc_info()[1]
-        for started in [one for one in pending if one.name == action_name][-len(self._loopscope_watched) :]:
-            pending.remove(started)
+        ended = [one for one in pending if one.name == action_name][-len(self._loopscope_watched) :]
+        pending[:] = [one for one in pending if not any(one is other for other in ended)]
+        for started in reversed(ended):
             raised = None if error is started.handling or isinstance(error, StopIteration) else error
             started.row.__exit__(None, raised, None)
         if not self._loopscope_plain:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from loopscope import stamped
 from loopscope.adapters.lightning.packages import Package, imported, of_class
 from loopscope.adapters.lightning.profiling import Recording, theirs, watch
-from loopscope.adapters.lightning.stamps import Action, Row, lent
+from loopscope.adapters.lightning.stamps import Action, Lender, Row
 from loopscope.adapters.lightning.watching import Watched
 from loopscope.errors import UnknownVersion
 from loopscope.stamped.calibrating import Scratch, least, turn
@@ -221,7 +221,11 @@ class _Measured:
         self.lanes: dict[int, Any] = {}
         self.only = Scratch(ROWS)
         action = Action(self, 7, "hook")
-        self.ready = {"[Callback]key.hook": lent(lambda back: Row(action, back))}
+        self.lender = Lender(lambda back: Row(action, back))
+        self.ready = {"[Callback]key.hook": self.lender.pop}
 
     def lane(self) -> Any:
         return self.only
+
+    def lend(self, name: str, started: Any) -> Any:
+        return self.lender.lend()

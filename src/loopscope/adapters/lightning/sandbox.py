@@ -63,16 +63,19 @@ def _same_random_numbers() -> Iterator[None]:
 @contextmanager
 def _same_weights(model: nn.Module) -> Iterator[None]:
     tensors = [*model.parameters(), *model.buffers()]
-    known = [one for one in tensors if not nn.parameter.is_lazy(one)]
+    known = [one for one in tensors if not nn.parameter.is_lazy(one) and not one.is_inference()]
     small = sum(one.numel() * one.element_size() for one in known) <= COPIED
-    before = [(one, one._version, one.requires_grad, one.detach().clone() if small else None) for one in known]
+    before = [(one, one.data, one.requires_grad, one.detach().clone() if small else None) for one in known]
     try:
         yield
     finally:
-        for one, version, wanted, copy in before:
-            one.requires_grad_(wanted)
-            if copy is not None and one._version != version:
-                one.data.copy_(copy)
+        for one, held, wanted, copy in before:
+            if (one.dtype, one.device, one.shape) != (held.dtype, held.device, held.shape):
+                one.data = held
+            if one.requires_grad != wanted:
+                one.requires_grad_(wanted)
+            if copy is not None and not held.is_meta and not torch.equal(held, copy):
+                held.copy_(copy)
 
 
 @contextmanager

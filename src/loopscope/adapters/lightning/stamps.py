@@ -45,9 +45,6 @@ class Nothing:
 
 NOTHING = Nothing()
 
-ALWAYS_NOTHING: Callable[[], Any] = itertools.repeat(NOTHING).__next__
-"""Lends what does nothing, to everybody."""
-
 
 class Row:
     """Writes the row of one call in one recording; `back` takes it when that is over."""
@@ -138,18 +135,39 @@ class Then:
         self.row.__exit__(kind, error, trace)
 
 
-def lent(make: Callable[[Callable[[Any], None]], Any]) -> Callable[[], Any]:
-    """Return what lends context managers: one that is free, or a new one; `make` is told how it is given back."""
-    free: list[Any] = []
-    pop, back = free.pop, free.append
+class Lender:
+    """Lends what stands around the calls of one action: `pop` gives one that is free, or raises `IndexError`.
 
-    def lend() -> Any:
+    `make` makes another one; it is told where to give it back.
+    """
+
+    __slots__ = ("back", "make", "pop")
+
+    def __init__(self, make: Callable[[Callable[[Any], None]], Any]) -> None:
+        free: list[Any] = []
+        self.make = make
+        self.pop: Callable[[], Any] = free.pop
+        self.back = free.append
+
+    def lend(self) -> Any:
+        """Return one that is free, or a new one."""
         try:
-            return pop()
+            return self.pop()
         except IndexError:
-            return make(back)
+            return self.make(self.back)
 
-    return lend
+
+class Idle(Lender):
+    """Lends the same thing to everybody: it does nothing."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(lambda back: NOTHING)
+        self.pop = itertools.repeat(NOTHING).__next__
+
+
+IDLE = Idle()
 
 
 class Both:

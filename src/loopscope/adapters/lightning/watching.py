@@ -10,6 +10,7 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from loopscope.adapters.lightning.given import KINDS, Given, Kind, Source
 from loopscope.adapters.lightning.hooks import ENCLOSING, HOOKS, LOADED
 from loopscope.adapters.lightning.members import Member, listed
 from loopscope.adapters.lightning.packages import Package
-from loopscope.adapters.lightning.stamps import ALWAYS_NOTHING, NOTHING, Action, Around, Last, Row, Started, Then, lent
+from loopscope.adapters.lightning.stamps import IDLE, NOTHING, Action, Around, Last, Lender, Row, Started, Then
 from loopscope.adapters.lightning.tuning import BROUGHT, tuned
 from loopscope.model import Binding, Flags
 
@@ -55,6 +56,7 @@ class Watched:
         self.lanes = sink.lanes
         self.install = install
         self.ready: dict[str, Callable[[], Any]] = {}
+        self.lenders: dict[str, Lender] = {}
         self.forget()
 
     # -- what `recorder.Watching` asks for -------------------------------------------------------------------
@@ -66,14 +68,19 @@ class Watched:
 
     def forget(self) -> None:
         """Let go of the callbacks: the run is over."""
-        self.ready.clear()
-        self.named: dict[tuple[int, str], Callable[[], Any]] = {}
+        self.undecided()
+        self.named: dict[tuple[int, str], Lender] = {}
         self.numbers: dict[int, int] = {}
         self.current: list[int] = []
         self.kept: list[Any] = []
         self.tuners: list[Any] = []
         self.changes = 0
         self.stale = ""
+
+    def undecided(self) -> None:
+        """Have it found out anew what each action becomes."""
+        self.ready.clear()
+        self.lenders.clear()
 
     def where(self) -> tuple[int | None, int | None]:
         """Return the epoch and the batch that the trainer says it is in, from 0."""
@@ -97,43 +104,44 @@ class Watched:
 
     def lend(self, name: str, started: Mapping[int, list[Started]]) -> Any:
         """Return what writes the row of an action, `NOTHING` where it has none."""
-        lend = self.ready.get(name)
-        if lend is not None:
-            return lend()
+        lender = self.lenders.get(name)
+        if lender is not None:
+            return lender.lend()
         trainer, hook = self.ref(), name.rpartition(".")[2]
         if trainer is None:
             return NOTHING
         try:
             if not self.numbers:
                 self._look(trainer)
-            lend = self._lending(trainer, name, hook, started)
+            lender = self._lender(trainer, name, hook, started)
         except Exception:  # of the program's own code, which must not come up here: the report lists what is missing
-            lend = ALWAYS_NOTHING
-        self.ready[name] = lend
-        row = lend()
+            lender = IDLE
+        self.lenders[name] = lender
+        self.ready[name] = lender.pop
+        row = lender.lend()
         changed = self.stale not in ("", hook) and row is not NOTHING
         return Then(row, functools.partial(self._look, trainer)) if changed else row
 
-    def _lending(self, trainer: Any, name: str, hook: str, started: Mapping[int, list[Started]]) -> Callable[[], Any]:
+    def _lender(self, trainer: Any, name: str, hook: str, started: Mapping[int, list[Started]]) -> Lender:
         """Return what lends the rows of an action, decided when it first comes in a run."""
         kind, _, rest = name.partition("]")
         if kind == "[Callback":
             key = rest.removesuffix(f".{hook}")
             several = [one for one in trainer.callbacks if one.state_key == key]
             if len(several) > 1:
-                return lambda: self._of_frame(hook)
-            return self._of_callback(trainer, several[0], hook) if several else ALWAYS_NOTHING
+                return Lender(lambda back: self._of_frame(hook))  # nothing is given back to it: each call is asked for
+            return self._of_callback(trainer, several[0], hook) if several else IDLE
         if kind in ("[LightningModule", "[Strategy", "[LightningDataModule"):
             action = self._owner(trainer, kind, hook)
             if action.event in ENCLOSING:
-                return lent(lambda back: Around(action, back, started))
+                return Lender(lambda back: Around(action, back, started))
             if kind == "[LightningModule" and "callbacks" in callers(action.event):
-                return lent(lambda back: Last(action, back, self.look))
-            return lent(lambda back: Row(action, back))
+                return Lender(lambda back: Last(action, back, self.look))
+            return Lender(lambda back: Row(action, back))
         if name in SPANS or hook in DRAWN:
             span = Action(self.sink, self.sink.span(hook), hook)
-            return lent(lambda back: Around(span, back, started))
-        return ALWAYS_NOTHING  # an action of the program's own
+            return Lender(lambda back: Around(span, back, started))
+        return IDLE  # an action of the program's own
 
     def _of_frame(self, hook: str) -> Any:
         """Return what writes the row of one of several callbacks that have one name: the frame that calls says which.
@@ -150,15 +158,15 @@ class Watched:
         if key not in self.named:
             self.kept.append(callback)
             self.named[key] = self._of_callback(trainer, callback, hook)
-        return self.named[key]()
+        return self.named[key].lend()
 
-    def _of_callback(self, trainer: Any, callback: Any, hook: str) -> Callable[[], Any]:
+    def _of_callback(self, trainer: Any, callback: Any, hook: str) -> Lender:
         """Return what lends the rows of a callback's hook; of one that does nothing there are none."""
         if not self._does(callback, hook, self.package.part().Callback):
-            return ALWAYS_NOTHING
+            return IDLE
         member = next(one for one in self.members(trainer) if one.obj is callback)
         action = self._action(hook, Called(member.id, hook, type(callback).__name__), does=True)
-        return lent(lambda back: Row(action, back))
+        return Lender(lambda back: Row(action, back))
 
     def _owner(self, trainer: Any, kind: str, hook: str) -> Action:
         """Return the row of a hook of the module, the strategy or the data module: it is there in any case."""
@@ -216,7 +224,7 @@ class Watched:
         trainer = self.ref()
         if trainer is not None and [*map(id, trainer.callbacks)] != self.current and not self._are_aside(trainer):
             self.stale = event
-            self.ready.clear()
+            self.undecided()
 
     def _look(self, trainer: Any) -> None:
         """Write a new binding if the callbacks have changed, the first time compared with what the map says."""
@@ -231,15 +239,15 @@ class Watched:
         if not self.sink.runs:
             return
         if first:
-            binding = self.sink.runs[-1].loop.binding
-            known = {
-                one.id for found in binding.handlers.values() for one in found if one.origin not in (BROUGHT, "model")
-            }
-            if {member.id for member in members if self._is_called(member, binding.handlers)} == known:
+            handlers = self.sink.runs[-1].loop.binding.handlers
+            listed_there = (one for found in handlers.values() for one in found if one.origin != BROUGHT)
+            known = {one.id for one in listed_there if "#0" not in one.id}
+            if {member.id for member in members if self._is_called(member, handlers)} == known:
                 return
         self.changes += 1
-        self.ready.clear()
-        self.sink.rebound(trainer, {})
+        self.undecided()
+        with suppress(Exception):  # a callback that cannot be looked at: the report lists its calls
+            self.sink.rebound(trainer, {})
 
     def _attached(self, trainer: Any) -> bool:
         """Return whether the model has given its callbacks already, and all have their places."""
