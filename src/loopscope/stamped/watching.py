@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from loopscope.endings import handler_name
 from loopscope.model import Binding, Flags
 
 clock = time.perf_counter_ns
@@ -216,7 +217,7 @@ def failed(watched: Watched, rows: Any, at: int, error: BaseException, event: An
 def _told(watched: Watched, handler: Any, event: Any) -> str:
     obj = watched.ref()
     named = None if obj is None else watched.named(obj, handler, event)
-    return "" if named is None else called(named.cls, named.method)
+    return "" if named is None else handler_name({"cls": named.cls, "method": named.method})
 
 
 # -- several recordings of one object ----------------------------------------------------------------------
