@@ -164,17 +164,17 @@ def of_ratios(found: dict[str, list[float]]) -> Iterator[Figure]:
     for name, values in found.items():
         middle, low, high = bootstrap(values)
         target = 1.02 if name == "recorded" else None
-        yield Figure(f"ignite, 1 ms per batch: {name} / unrecorded", middle, "", target, low, high)
+        yield Figure(f"Ignite, 1 ms per batch: {name} / unrecorded", middle, "×", target, low, high)
 
 
 def of_dispatches(took: dict[str, float], what: str) -> Iterator[Figure]:
     each = {kind: (took[f"{kind} {MANY}"] - took[f"{kind} {FEW}"]) / (MANY - FEW) for kind in ("ignite", "recorded")}
     own = took[f"ignite {FEW}"] - FEW * each["ignite"]
     ours = took[f"recorded {FEW}"] - FEW * each["recorded"]
-    yield Figure(f"one handler call{what}: in ignite's own dispatch", each["ignite"] / 1e3, "µs")
+    yield Figure(f"Ignite, one handler call{what}: its own dispatch", each["ignite"] / 1e3, "µs")
     added = (each["recorded"] - each["ignite"]) / 1e3
-    yield Figure("   recorded: added", added, "µs", None if what else 0.35)
-    yield Figure(f"one event without handlers{what}: recorded, added", (ours - own) / 1e3, "µs")
+    yield Figure("   added by recording", added, "µs", None if what else 0.35)
+    yield Figure(f"Ignite, one event without handlers{what}: added by recording", (ours - own) / 1e3, "µs")
 
 
 if __name__ == "__main__":
