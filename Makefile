@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 OTHERS := .venvs/frameworks
 INSTALL := -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 PIP := $(BIN)/python $(INSTALL)
-# On all cores; the tests of a file stay together, because they share what takes long to make.
-PYTEST := -m pytest -n auto --dist loadfile --cov --cov-report=term --durations=10
+# On all cores; the tests of a file stay together, because they share what takes long to make. Without coverage, whose
+# tracer and that of the tests' witnesses are in each other's way in such processes: `make coverage` shows it.
+PYTEST := -m pytest -n auto --dist loadfile --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports pytest pytest-fastai pytest-frameworks others docs bench bench-record bench-frameworks clean
+.PHONY: help demo test lint types imports pytest coverage pytest-fastai pytest-frameworks others docs bench bench-record bench-frameworks clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +34,7 @@ types: $(VENV)/test.stamp ## mypy --strict
 imports: $(VENV)/test.stamp ## the layers of pyproject.toml, by import-linter
 	$(BIN)/lint-imports --no-cache
 
-pytest: pytest-fastai pytest-frameworks ## the tests, with every framework required and coverage shown
+pytest: pytest-fastai pytest-frameworks ## the tests, with every framework required
 
 pytest-fastai: $(VENV)/test.stamp ## all that needs fastai or no framework
 	LOOPSCOPE_REQUIRE=fastai $(BIN)/python $(PYTEST) $(ARGS)
@@ -41,6 +42,9 @@ pytest-fastai: $(VENV)/test.stamp ## all that needs fastai or no framework
 pytest-frameworks: $(OTHERS)/test.stamp ## all that needs Lightning, Transformers, Keras or Ignite
 	LOOPSCOPE_REQUIRE=lightning,transformers,keras,ignite KERAS_BACKEND=torch \
 		$(OTHERS)/bin/python $(PYTEST) -m framework $(ARGS)
+
+coverage: $(VENV)/test.stamp ## the tests that need fastai or no framework, in one process, with coverage shown
+	LOOPSCOPE_REQUIRE=fastai $(BIN)/python -m pytest --cov --cov-report=term --durations=10 $(ARGS)
 
 others: $(VENV)/test.stamp ## the built wheel under every other supported Python found here
 	$(BIN)/python tools/other_pythons.py

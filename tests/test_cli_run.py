@@ -211,7 +211,7 @@ def test_a_script_sees_what_python_shows(arguments: tuple[str, ...]) -> None:
     assert (status, out) == expected[:2]
     assert err == expected[2] + (
         "loopscope: nothing was recorded: the program made no fit-like call. It imported no framework that loopscope "
-        "knows (fastai, toyloop).\n"
+        "knows (fastai, ignite, keras, lightning, pytorch_lightning, toyloop, transformers).\n"
     )
 
 
