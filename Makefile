@@ -83,7 +83,7 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt
 
 $(OTHERS)/test.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(OTHERS)
-	$(OTHERS)/bin/python $(INSTALL) --editable '.[lightning,transformers,keras,ignite,dev]' pytorch-lightning
+	$(OTHERS)/bin/python $(INSTALL) --editable '.[lightning,transformers,keras,ignite,dev]' pytorch-lightning tensorboard
 	touch $@
 
 # The profilers that recording is compared with; no other target needs them.

@@ -294,7 +294,9 @@ def test_a_stale_page_is_noticed(tmp_path: Path) -> None:
         assert now in done.stderr
         assert f"python tools/{tool}.py" in done.stderr
         subprocess.run(command, check=True, capture_output=True)
-        assert (tmp_path / page).read_text(encoding="utf-8") == text
+        written = (tmp_path / page).read_text(encoding="utf-8")
+        python = "| {}.{} |".format(*sys.version_info)  # that of who writes it stands in the table
+        assert re.sub(r"\| 3\.\d+ \|$", python, text, flags=re.M) == written
 
 
 def copy(source: Path, target: Path) -> None:
