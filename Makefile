@@ -8,7 +8,7 @@ INSTALL := -m pip install --disable-pip-version-check --quiet --constraint const
 PIP := $(BIN)/python $(INSTALL)
 # On all cores; the tests of a file stay together, because they share what takes long to make. Without coverage, whose
 # tracer and that of the tests' witnesses are in each other's way in such processes: `make coverage` shows it.
-PYTEST := -m pytest -n auto --dist loadfile --durations=10
+PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=10
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types imports pytest coverage pytest-fastai pytest-frameworks others docs bench bench-record bench-frameworks clean
