@@ -8,6 +8,8 @@ INSTALL := -m pip install --disable-pip-version-check --quiet --constraint const
 PIP := $(BIN)/python $(INSTALL)
 # On all cores; the tests of a file stay together, because they share what takes long to make. Without coverage, whose
 # tracer and that of the tests' witnesses are in each other's way in such processes: `make coverage` shows it.
+# One file has processes of its own: its witness does not bear the recorder's tests before it in one process.
+ALONE := tests/test_conformance_recordings_fastai.py
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=10
 
 .DEFAULT_GOAL := help
@@ -37,7 +39,8 @@ imports: $(VENV)/test.stamp ## the layers of pyproject.toml, by import-linter
 pytest: pytest-fastai pytest-frameworks ## the tests, with every framework required
 
 pytest-fastai: $(VENV)/test.stamp ## all that needs fastai or no framework
-	LOOPSCOPE_REQUIRE=fastai $(BIN)/python $(PYTEST) $(ARGS)
+	LOOPSCOPE_REQUIRE=fastai $(BIN)/python $(PYTEST) --ignore=$(ALONE) $(ARGS)
+	$(if $(ARGS),,LOOPSCOPE_REQUIRE=fastai $(BIN)/python $(PYTEST) $(ALONE))
 
 pytest-frameworks: $(OTHERS)/test.stamp ## all that needs Lightning, Transformers, Keras or Ignite
 	LOOPSCOPE_REQUIRE=lightning,transformers,keras,ignite KERAS_BACKEND=torch \
