@@ -277,7 +277,7 @@ def test_a_trainer_that_is_gone_is_forgotten(dispatch, tmp_path):
     assert dispatch.watched == {}
     detach()
     recorder.tape.close()
-    dispatch._install()
+    assert vars(Trainer)["fire"] is STOCK
 
 
 def test_every_trainer_is_recorded_once(dispatch, tmp_path):

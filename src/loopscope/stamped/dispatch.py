@@ -62,7 +62,7 @@ class Dispatch:
         def detach() -> None:
             if gone.detach() is not None:
                 self._drop(number, watched)
-                self._install()
+            self._install()  # also where the object died first: what stood in for its dispatch must not stay
 
         return detach
 

@@ -63,8 +63,8 @@ def _watch(learn: Any, subject: Any) -> Callable[[], None]:
     def detach() -> None:
         if gone.detach() is not None:
             _drop(key, watched)
-            own.remove()
-            _install()
+        own.remove()  # also where the learner died first: what stood in for its dispatch must not stay
+        _install()
 
     return detach
 
