@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import copy
+import operator
+import textwrap
 from _thread import get_ident
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain, repeat
 from types import FunctionType
 from typing import Any
 
@@ -39,14 +42,28 @@ class Point:
     twin: str = ""
 
 
-ONE = """
+OPEN = """
+loopscope_now = loopscope_watched.get(id(KEY))
+if loopscope_now is None:
+    THEIRS_ALONE
+else:
+    loopscope_event = EVENT
+    WHEN_RECORDED
+"""
+
+ROW = """
+loopscope_lane = loopscope_now.lanes.get(loopscope_get_ident()) or loopscope_now.lane()
+loopscope_code = loopscope_now.NUMBERS[loopscope_event]
+loopscope_rows = loopscope_lane.rows
+loopscope_at = loopscope_lane.at
 try:
-    loopscope_known = loopscope_now.lists.get(loopscope_event)
-    if loopscope_known is None or loopscope_known[0] != LISTED:
-        loopscope_codes = loopscope_now.listed(loopscope_event, HANDLERS)
-    else:
-        loopscope_codes = loopscope_known[1]
-    THEIRS
+    loopscope_rows[loopscope_at + 1] = loopscope_clock()
+    loopscope_rows[loopscope_at] = loopscope_code
+except (IndexError, ValueError):
+    loopscope_rows, loopscope_at = loopscope_again(loopscope_lane, loopscope_code)
+loopscope_lane.at = loopscope_at + 3
+try:
+    INSIDE
 except BaseException as loopscope_error:
     loopscope_failed(loopscope_now, loopscope_rows, loopscope_at, loopscope_error, loopscope_event, None)
     raise
@@ -56,58 +73,24 @@ finally:
     except ValueError:
         pass
 """
+"""One row, of an event or of a span; `NUMBERS` says which."""
 
-OPEN_ONE = """
-loopscope_now = loopscope_watched.get(id(KEY))
-if loopscope_now is None:
-    THEIRS_ALONE
-else:
-    loopscope_event = EVENT
-    loopscope_lane = loopscope_now.lanes.get(loopscope_get_ident()) or loopscope_now.lane()
-    loopscope_code = loopscope_now.events[loopscope_event]
-    loopscope_rows = loopscope_lane.rows
-    loopscope_at = loopscope_lane.at
-    try:
-        loopscope_rows[loopscope_at + 1] = loopscope_clock()
-        loopscope_rows[loopscope_at] = loopscope_code
-    except (IndexError, ValueError):
-        loopscope_rows, loopscope_at = loopscope_again(loopscope_lane, loopscope_code)
-    loopscope_lane.at = loopscope_at + 3
-    RECORDED
+LISTED = """
+loopscope_listed = HANDLERS
+loopscope_known = loopscope_now.lists.get(loopscope_event)
+if (
+    loopscope_known is None
+    or loopscope_len(loopscope_listed) != loopscope_known.count
+    or not loopscope_every(loopscope_map(loopscope_is, loopscope_listed, loopscope_known.entries))
+):
+    loopscope_known = loopscope_now.listed(loopscope_event, loopscope_listed)
+THEIRS
 """
+"""What the dispatch loops over is compared by identity each time: nothing of a handler is called for it."""
 
-SPAN_ONE = """
-loopscope_now = loopscope_watched.get(id(KEY))
-if loopscope_now is None:
-    THEIRS_ALONE
-else:
-    loopscope_event = EVENT
-    loopscope_lane = loopscope_now.lanes.get(loopscope_get_ident()) or loopscope_now.lane()
-    loopscope_code = loopscope_now.spans[loopscope_event]
-    loopscope_rows = loopscope_lane.rows
-    loopscope_at = loopscope_lane.at
-    try:
-        loopscope_rows[loopscope_at + 1] = loopscope_clock()
-        loopscope_rows[loopscope_at] = loopscope_code
-    except (IndexError, ValueError):
-        loopscope_rows, loopscope_at = loopscope_again(loopscope_lane, loopscope_code)
-    loopscope_lane.at = loopscope_at + 3
-    try:
-        THEIRS
-    except BaseException as loopscope_error:
-        loopscope_failed(loopscope_now, loopscope_rows, loopscope_at, loopscope_error, loopscope_event, None)
-        raise
-    finally:
-        try:
-            loopscope_rows[loopscope_at + 2] = loopscope_clock()
-        except ValueError:
-            pass
-"""
-
-CALL_ONE = """
-loopscope_code = loopscope_codes.get(id(HANDLER))
-if loopscope_code is None:
-    loopscope_code = loopscope_codes[id(HANDLER)] = loopscope_now.handler(HANDLER, loopscope_event)
+CALL = """
+if loopscope_its is not HANDLER:
+    loopscope_code = loopscope_now.late(loopscope_known, HANDLER, loopscope_event)
 if loopscope_code:
     loopscope_its_rows = loopscope_lane.rows
     loopscope_its_at = loopscope_lane.at
@@ -132,41 +115,23 @@ else:
     THEIR_TWIN
 """
 
-OPEN_MANY = """
-loopscope_now = loopscope_watched.get(id(KEY))
-if loopscope_now is None:
-    THEIRS_ALONE
-else:
-    loopscope_event = EVENT
-    loopscope_several = loopscope_now.all
-    loopscope_opened = loopscope_begin(loopscope_several, loopscope_event, HANDLERS)
-    try:
-        THEIRS
-    except BaseException as loopscope_error:
-        loopscope_failed_all(loopscope_several, loopscope_opened, loopscope_error, loopscope_event)
-        raise
-    finally:
-        loopscope_finish(loopscope_opened)
+ALONG = "loopscope_zip(loopscope_listed, loopscope_chain(loopscope_known.pairs, loopscope_rest))"
+"""What the loop goes over instead: each handler with the one that was there when it was last asked, and its code. The
+loop ends as its own list does, which a handler may shorten or lengthen meanwhile."""
+
+ROWS_OF_MANY = """
+loopscope_several = loopscope_now.all
+loopscope_opened = BEGUN
+try:
+    THEIRS
+except BaseException as loopscope_error:
+    loopscope_failed_all(loopscope_several, loopscope_opened, loopscope_error, loopscope_event)
+    raise
+finally:
+    loopscope_finish(loopscope_opened)
 """
 
-SPAN_MANY = """
-loopscope_now = loopscope_watched.get(id(KEY))
-if loopscope_now is None:
-    THEIRS_ALONE
-else:
-    loopscope_event = EVENT
-    loopscope_several = loopscope_now.all
-    loopscope_opened = loopscope_begin_span(loopscope_several, loopscope_event)
-    try:
-        THEIRS
-    except BaseException as loopscope_error:
-        loopscope_failed_all(loopscope_several, loopscope_opened, loopscope_error, loopscope_event)
-        raise
-    finally:
-        loopscope_finish(loopscope_opened)
-"""
-
-CALL_MANY = """
+CALL_OF_MANY = """
 loopscope_its = loopscope_begin_call(loopscope_several, loopscope_opened, HANDLER, loopscope_event)
 try:
     THEIR_TWIN
@@ -176,22 +141,52 @@ except BaseException as loopscope_error:
 loopscope_finish(loopscope_its)
 """
 
-FORMS = {"one": (OPEN_ONE.replace("    RECORDED\n", "".join(f"    {x}\n" for x in ONE.strip().splitlines())), CALL_ONE),
-         "many": (OPEN_MANY, CALL_MANY)}  # fmt: skip
 
-SPANS = {"one": SPAN_ONE, "many": SPAN_MANY}
+def _nested(outer: str, name: str, inner: str) -> str:
+    """Return a template with another one in the place of the statement `name`."""
+    line = next(line for line in outer.splitlines() if line.strip() == name)
+    indent = line[: len(line) - len(line.lstrip())]
+    return outer.replace(line, textwrap.indent(inner.strip(), indent))
+
+
+EVENTS = {
+    "one": _nested(OPEN, "WHEN_RECORDED", _nested(ROW.replace("NUMBERS", "events"), "INSIDE", LISTED)),
+    "many": _nested(
+        OPEN,
+        "WHEN_RECORDED",
+        ROWS_OF_MANY.replace("BEGUN", "loopscope_begin(loopscope_several, loopscope_event, HANDLERS)"),
+    ),
+}
+"""How an event is recorded: by one recording of its object, and by several."""
+
+CALLS = {"one": CALL, "many": CALL_OF_MANY}
+
+SPANS = {
+    "one": _nested(OPEN, "WHEN_RECORDED", _nested(ROW.replace("NUMBERS", "spans"), "INSIDE", "THEIRS")),
+    "many": _nested(
+        OPEN, "WHEN_RECORDED", ROWS_OF_MANY.replace("BEGUN", "loopscope_begin_span(loopscope_several, loopscope_event)")
+    ),
+}
+"""The same of what the framework does, and other things happen inside of."""
 
 GIVEN: Mapping[str, object] = {
     "loopscope_again": watching.again,
     "loopscope_begin": watching.begin,
     "loopscope_begin_call": watching.begin_call,
     "loopscope_begin_span": watching.begin_span,
+    "loopscope_chain": chain,
     "loopscope_clock": watching.clock,
+    "loopscope_every": all,
     "loopscope_failed": watching.failed,
     "loopscope_failed_all": watching.failed_all,
     "loopscope_failed_calls": watching.failed_calls,
     "loopscope_finish": watching.finish,
     "loopscope_get_ident": get_ident,
+    "loopscope_is": operator.is_,
+    "loopscope_len": len,
+    "loopscope_map": map,
+    "loopscope_rest": repeat((None, 0)),
+    "loopscope_zip": zip,
 }
 
 
@@ -208,12 +203,14 @@ def stamped(
     parts = {"THEIRS_ALONE": copy.deepcopy(body), "THEIRS": body}  # before the call in it is replaced
     opening = SPANS[form]
     if point.handlers:
-        opening, calling = FORMS[form]
-        words |= {"HANDLER": point.handler, "HANDLERS": point.handlers, "LISTED": f"[*map(id, {point.handlers})]"}
-        statement = _calling(theirs, point, unknown)
+        opening = EVENTS[form]
+        words |= {"HANDLER": point.handler, "HANDLERS": point.handlers}
+        loop, statement = _calling(theirs, point, unknown)
         calls = {"THEIR_CALL": [statement], "THEIR_TWIN": [_twin(statement, point.twin)]}
-        around = _Filled(words, calls, statement).statements(calling)
+        around = _Filled(words, calls, statement).statements(CALLS[form])
         parts["THEIRS"] = _replaced(body, statement, around)
+        if form == "one":
+            _along(loop)
     made = copy.copy(theirs)
     made.body = [*first, *_Filled(words, parts, body[0]).statements(opening)]
     made.decorator_list = []
@@ -226,8 +223,8 @@ def _split(body: list[ast.stmt]) -> tuple[list[ast.stmt], list[ast.stmt]]:
     return (body[:1], body[1:]) if documented else ([], body)
 
 
-def _calling(function: ast.FunctionDef, point: Point, unknown: Callable[[str], Exception]) -> ast.stmt:
-    """Return the one statement of the function that calls a handler, in the one loop over `handlers`."""
+def _calling(function: ast.FunctionDef, point: Point, unknown: Callable[[str], Exception]) -> tuple[ast.For, ast.stmt]:
+    """Return the one loop of the function over `handlers`, and the one statement in it that calls a handler."""
     where = f"{point.owner.__qualname__}.{point.name}"
     loops = [one for one in ast.walk(function) if isinstance(one, ast.For) and ast.unparse(one.iter) == point.handlers]
     if len(loops) != 1:
@@ -241,7 +238,23 @@ def _calling(function: ast.FunctionDef, point: Point, unknown: Callable[[str], E
     ]
     if len(found) != 1:
         raise unknown(f"{where} calls {point.call}(...) {len(found)} times in its loop over {point.handlers}")
-    return found[0]
+    return loops[0], found[0]
+
+
+def _along(loop: ast.For) -> None:
+    """Have a loop go over its handlers and their codes side by side, at its own place."""
+    names = ast.parse("_, (loopscope_its, loopscope_code)", mode="eval").body
+    assert isinstance(names, ast.Tuple)
+    for node in ast.walk(names):
+        if isinstance(node, (ast.Name, ast.Tuple)):
+            node.ctx = ast.Store()
+    along = ast.parse(ALONG, mode="eval").body
+    for made, at in ((names, loop.target), (along, loop.iter)):
+        for node in ast.walk(made):
+            if "lineno" in node._attributes:
+                ast.copy_location(node, at)
+    names.elts[0] = loop.target
+    loop.target, loop.iter = names, along
 
 
 def _twin(statement: ast.stmt, twin: str) -> ast.stmt:

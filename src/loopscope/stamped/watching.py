@@ -5,6 +5,7 @@ Constraint: objects are held weakly, handlers only while a run is under way; wha
 
 from __future__ import annotations
 
+import operator
 import time
 import weakref
 from _thread import get_ident
@@ -73,12 +74,26 @@ class _Events(dict[Any, int]):
         return code
 
 
+class Listed:
+    """The handlers that a dispatch loops over at one event, as they were when it was last asked, with their codes.
+
+    `entries` are the `count` things in its list, by whose identity it is known that they are still the same; `pairs`
+    are the handlers in them, each with its code, in the same order. It keeps them alive, so that an identity means one
+    thing.
+    """
+
+    __slots__ = ("codes", "count", "entries", "pairs")
+
+    def __init__(self, entries: list[Any], pairs: list[tuple[Any, int]]) -> None:
+        self.entries, self.pairs, self.count = entries, pairs, len(entries)
+        self.codes = {id(handler): code for handler, code in pairs}
+
+
 class Watched:
     """One recorded object in one recording; `all` are those of the same object, this one included.
 
-    `sink` is the neutral side (`recorder.Subject`). `lists` are, by event, the identities of what the dispatch loops
-    over, as they were when it was last asked, and the codes of its handlers, by their identities: both in one, since
-    several threads may dispatch at once. `kept` keeps these alive, so that an identity means one thing.
+    `sink` is the neutral side (`recorder.Subject`). `lists` say by event what the dispatch loops over. `kept` keeps
+    alive what is known by its identity.
     """
 
     __slots__ = (
@@ -100,7 +115,7 @@ class Watched:
 
     def let_go(self) -> None:
         self.decided: dict[int, int] = {}
-        self.lists: dict[Any, tuple[list[int], dict[int, int]]] = {}
+        self.lists: dict[Any, Listed] = {}
         self.kept: list[Any] = []
         self.bindings: list[tuple[Any, Binding]] = []
         self.changes = 0
@@ -134,6 +149,13 @@ class Watched:
         self.kept.append(handler)
         return code
 
+    def late(self, listed: Listed, handler: Any, event: Any) -> int:
+        """Return the code of a handler at another place than it had: the list may change while it is looped over."""
+        code = listed.codes.get(id(handler))
+        if code is None:
+            code = listed.codes[id(handler)] = self.handler(handler, event)
+        return code
+
     def code(self, named: Named | None, event: Any) -> int:
         """Return the number of a handler's name in the file, 0 for None and for one that decides itself."""
         return 0 if named is None or named.decides else self.registered(named, event)
@@ -158,30 +180,28 @@ class Watched:
         except Exception:  # must not come up in the run that is recorded; the report lists the call as missing
             return None
 
-    def listed(self, event: Any, now: Iterable[Any]) -> dict[int, int]:
-        """Return the codes of the handlers in what the dispatch loops over, which is not what it was before.
+    def listed(self, event: Any, now: Iterable[Any]) -> Listed:
+        """Return what the dispatch loops over, which is not what it was before.
 
         A handler may have another name now: in a run inside the run it stands in another list. Who is called apart from
         the run, by another thread, is not compared: the innermost run that is under way need not be its own.
         """
         several, obj = list(now), self.ref()
-        self.kept.append(several)
-        codes: dict[int, int] = {}
         if obj is None:
-            return codes
+            return Listed(several, [])
         handlers = self.naming.listed(obj, now)
         found = [self.named(obj, handler, event) for handler in handlers]
-        codes.update((id(one), self.code(named, event)) for one, named in zip(handlers, found, strict=True))
-        self.lists[event] = [*map(id, several)], codes
+        pairs = [(one, self.code(named, event)) for one, named in zip(handlers, found, strict=True)]
+        listed = self.lists[event] = Listed(several, pairs)
         if not self.sink.runs or self.changes >= MOST_CHANGES or get_ident() != self.thread:
-            return codes
+            return listed
         run, binding = self.bound()
         expected = binding.at(self.naming.event(event))
         if [one.id for one in found if one is not None] != [one.id for one in expected]:
             self.changes += 1
             self.sink.rebound(obj, {})
             self.bindings[-1] = run, self.naming.bind(obj)[0]
-        return codes
+        return listed
 
     def bound(self) -> tuple[Any, Binding]:
         """Return the run that is under way, and who is called where in it."""
@@ -226,16 +246,18 @@ def _told(watched: Watched, handler: Any, event: Any) -> str:
 def begin(several: Sequence[Watched], event: Any, listed: Sequence[Any]) -> list[tuple[Any, Any, int]]:
     """Write the start stamps of an event in all recordings of an object.
 
-    Return of each the codes of the handlers, and where its row is.
+    Return of each the handlers with their codes, and where its row is.
     """
     rows = [(one.lanes.get(get_ident()) or one.lane()).begin(one.events[event], clock) for one in several]
-    now = [*map(id, listed)]
+    entries = list(listed)
     known = [one.lists.get(event) for one in several]
-    codes = [
-        its[1] if its is not None and its[0] == now else one.listed(event, listed)
+    now = [
+        its
+        if its is not None and its.count == len(entries) and all(map(operator.is_, entries, its.entries))
+        else one.listed(event, listed)
         for one, its in zip(several, known, strict=True)
     ]
-    return [(its, *row) for its, row in zip(codes, rows, strict=True)]
+    return [(its, *row) for its, row in zip(now, rows, strict=True)]
 
 
 def begin_span(several: Sequence[Watched], event: Any) -> list[tuple[Any, int]]:
@@ -248,10 +270,8 @@ def begin_call(
 ) -> list[tuple[Watched, Any, int]]:
     """Write the start stamps of a handler call; those recordings are left out for which it does nothing."""
     opened = []
-    for one, (codes, *_) in zip(several, events, strict=True):
-        code = codes.get(id(handler))
-        if code is None:
-            code = codes[id(handler)] = one.handler(handler, event)
+    for one, (listed, *_) in zip(several, events, strict=True):
+        code = one.late(listed, handler, event)
         if code:
             opened.append((one, *(one.lanes.get(get_ident()) or one.lane()).begin(code, clock)))
     return opened

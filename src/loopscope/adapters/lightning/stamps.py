@@ -12,8 +12,9 @@ import time
 from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 clock = time.perf_counter_ns
 
@@ -104,18 +105,110 @@ class Around(Row):
         Row.__exit__(self, kind, error, trace)
 
 
-class Last(Row):
-    """The row behind those of all callbacks: `look` sees whether these are still the same."""
+class Mark:
+    """Notes that a method was called which does nothing: a row that ends as it begins, so that nothing is kept of it.
 
-    __slots__ = ("look",)
+    One for all calls, in whatever thread.
+    """
 
-    def __init__(self, action: Action, back: Callable[[Any], None], look: Callable[[str], None]) -> None:
-        super().__init__(action, back)
-        self.look = look
+    __slots__ = ("action", "code", "lanes")
+
+    def __init__(self, action: Action) -> None:
+        self.action = action
+        self.code = action.code
+        self.lanes: Mapping[int, Any] = action.subject.lanes
 
     def __enter__(self) -> None:
-        self.look(self.action.event)
+        lane = self.lanes.get(get_ident()) or self.action.subject.lane()
+        rows = lane.rows
+        at = lane.at
+        try:
+            rows[at + 2] = rows[at + 1] = clock()
+            rows[at] = self.code
+        except (IndexError, ValueError):
+            lane.more()
+            rows, at = lane.rows, lane.at
+            rows[at + 2] = rows[at + 1] = clock()
+            rows[at] = self.code
+        lane.at = at + 3
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """Write by what the call was left: Ctrl-C comes anywhere."""
+        action, lane = self.action, self.lanes.get(get_ident())
+        at = -3 if lane is None else lane.at - 3
+        try:
+            if lane is not None and at >= 0 and lane.rows[at] == self.code:
+                number = action.subject.outcome(error, action.event, action.told, lane.rows[at + 1])
+                lane.rows[at] = self.code | number << 32
+        except ValueError:  # a child that was forked meanwhile
+            pass
+
+
+class Seen(Protocol):
+    """Who was called when that was last looked at: `current`, of the trainer that `ref()` gives."""
+
+    current: list[Any]
+
+    @property
+    def ref(self) -> Callable[[], Any]: ...
+
+    def changed(self, event: str) -> None:
+        """They are others now, behind all callbacks of this event."""
+
+
+def look(seen: Seen, event: str) -> None:
+    """See whether the callbacks are still those that they were."""
+    trainer = seen.ref()
+    if trainer is None:
+        return
+    current, now = seen.current, trainer.callbacks
+    if len(now) != len(current) or not all(map(is_, now, current)):
+        seen.changed(event)
+
+
+class Last(Row):
+    """The row behind those of all callbacks, which sees whether these are still the same."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self, action: Action, back: Callable[[Any], None], seen: Seen) -> None:
+        super().__init__(action, back)
+        self.seen = seen
+
+    def __enter__(self) -> None:
+        look(self.seen, self.action.event)
         Row.__enter__(self)
+
+
+class LastMark(Mark):
+    """As `Last`, where the method does nothing. Most hooks of a module are such: a call less is worth its lines."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self, action: Action, seen: Seen) -> None:
+        super().__init__(action)
+        self.seen = seen
+
+    def __enter__(self) -> None:
+        trainer = self.seen.ref()
+        if trainer is not None:
+            current, now = self.seen.current, trainer.callbacks
+            if len(now) != len(current) or not all(map(is_, now, current)):
+                self.seen.changed(self.action.event)
+        lane = self.lanes.get(get_ident()) or self.action.subject.lane()
+        rows = lane.rows
+        at = lane.at
+        try:
+            rows[at + 2] = rows[at + 1] = clock()
+            rows[at] = self.code
+        except (IndexError, ValueError):
+            Mark.__enter__(self)
+        else:
+            lane.at = at + 3
 
 
 class Then:
@@ -157,17 +250,17 @@ class Lender:
             return self.make(self.back)
 
 
-class Idle(Lender):
-    """Lends the same thing to everybody: it does nothing."""
+class Same(Lender):
+    """Lends one and the same thing to everybody."""
 
     __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__(lambda back: NOTHING)
-        self.pop = itertools.repeat(NOTHING).__next__
+    def __init__(self, thing: Any) -> None:
+        super().__init__(lambda back: thing)
+        self.pop = itertools.repeat(thing).__next__
 
 
-IDLE = Idle()
+IDLE = Same(NOTHING)
 
 
 class Both:

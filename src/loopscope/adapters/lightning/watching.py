@@ -19,7 +19,20 @@ from loopscope.adapters.lightning.given import KINDS, Given, Kind, Source
 from loopscope.adapters.lightning.hooks import ENCLOSING, HOOKS, LOADED
 from loopscope.adapters.lightning.members import Member, listed
 from loopscope.adapters.lightning.packages import Package
-from loopscope.adapters.lightning.stamps import IDLE, NOTHING, Action, Around, Last, Lender, Row, Started, Then
+from loopscope.adapters.lightning.stamps import (
+    IDLE,
+    NOTHING,
+    Action,
+    Around,
+    Last,
+    LastMark,
+    Lender,
+    Mark,
+    Row,
+    Same,
+    Started,
+    Then,
+)
 from loopscope.adapters.lightning.tuning import BROUGHT, tuned
 from loopscope.model import Binding, Flags
 
@@ -71,7 +84,7 @@ class Watched:
         self.undecided()
         self.named: dict[tuple[int, str], Lender] = {}
         self.numbers: dict[int, int] = {}
-        self.current: list[int] = []
+        self.current: list[Any] = []
         self.kept: list[Any] = []
         self.tuners: list[Any] = []
         self.changes = 0
@@ -135,8 +148,11 @@ class Watched:
             action = self._owner(trainer, kind, hook)
             if action.event in ENCLOSING:
                 return Lender(lambda back: Around(action, back, started))
-            if kind == "[LightningModule" and "callbacks" in callers(action.event):
-                return Lender(lambda back: Last(action, back, self.look))
+            last = kind == "[LightningModule" and "callbacks" in callers(action.event)
+            if not action.told:
+                return Same(LastMark(action, self) if last else Mark(action))
+            if last:
+                return Lender(lambda back: Last(action, back, self))
             return Lender(lambda back: Row(action, back))
         if name in SPANS or hook in DRAWN:
             span = Action(self.sink, self.sink.span(hook), hook)
@@ -216,25 +232,25 @@ class Watched:
         """Return whether a tuner is at work, which puts all callbacks aside, and itself with them."""
         return any(not any(tuner is one for one in trainer.callbacks) for tuner in self.tuners)
 
-    def look(self, event: str) -> None:
-        """See whether the callbacks are still those that they were; called behind all of them at an event.
+    def changed(self, event: str) -> None:
+        """Note that the callbacks are not those that they were; called behind all of them at an event.
 
         What has changed holds from the next event on, and is written as soon as that has begun.
         """
         trainer = self.ref()
-        if trainer is not None and [*map(id, trainer.callbacks)] != self.current and not self._are_aside(trainer):
+        if trainer is not None and not self._are_aside(trainer):
             self.stale = event
             self.undecided()
 
     def _look(self, trainer: Any) -> None:
         """Write a new binding if the callbacks have changed, the first time compared with what the map says."""
         self.stale = ""
-        if [*map(id, trainer.callbacks)] == self.current or self.changes >= MOST_CHANGES:
+        if [*map(id, trainer.callbacks)] == [*map(id, self.current)] or self.changes >= MOST_CHANGES:
             return
         if self._are_aside(trainer) or not self._attached(trainer):
             return
         first = not self.numbers
-        self.current = [*map(id, trainer.callbacks)]
+        self.current = list(trainer.callbacks)
         members = self.members(trainer)
         if not self.sink.runs:
             return
