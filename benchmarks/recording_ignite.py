@@ -25,6 +25,8 @@ from measure import Figure, bootstrap
 
 import loopscope
 
+torch.set_num_threads(1)
+
 STOCK = vars(Engine)["_fire_event"]
 """ignite's dispatch, fetched before anything is recorded."""
 

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from loopscope import adapters, catalog, saving, script
+from loopscope import adapters, catalog, checked, saving, script
 from loopscope.catalog import FRAMEWORKS, Framework
+from loopscope.checked import FORMATS as CHECK_FORMATS
+from loopscope.checked import Checked, Choice
+from loopscope.checks import TABLE, chosen
 from loopscope.errors import LoopscopeError, UnknownChoice
 from loopscope.fitcalls import Call
 from loopscope.model import Handler, Loop
@@ -27,13 +30,17 @@ from loopscope.session import LIMIT, Session
 from loopscope.views import Landed, Row, View, landed, view
 
 __all__ = [
+    "CHECK_FORMATS",
     "FORMATS",
     "FRAMEWORKS",
     "LIMIT",
     "MOMENT_FORMATS",
     "SAVE_FORMATS",
     "SORTS",
+    "TABLE",
     "Call",
+    "Checked",
+    "Choice",
     "LoopMap",
     "LoopRecording",
     "Moments",
@@ -41,10 +48,16 @@ __all__ = [
     "Recorded",
     "Spec",
     "called",
+    "check",
+    "check_call",
+    "check_recording",
+    "chosen",
     "event_docs",
+    "explain",
     "first_fit",
     "format_of",
     "inspect",
+    "is_recording",
     "load",
     "moments",
     "raised_by_program",
@@ -116,6 +129,65 @@ def record(obj: object, path: str | os.PathLike[str], *, force: bool = False, li
     if obj is None:  # which stands for every object in a session
         adapters.find(obj)
     return LoopRecording(path, Session(obj, path, force=force, limit=limit))
+
+
+def check(
+    obj: object,
+    run: str = "",
+    *,
+    cbs: object = None,
+    select: Choice = (),
+    ignore: Choice = (),
+    **arguments: object,
+) -> Checked:
+    """Return what is wrong with the loop that `obj.<run>(...)` would run: `print(check(learn))`; nothing is run.
+
+    `run`, `cbs` and `arguments` are those of `inspect`. `select` are the names of the rules to ask (all, if there is
+    none), `ignore` those to leave out. Of a path, `check("run.loop")`, the recording is checked, its cost too.
+    Raises what `inspect` does, `UnknownChoice` for a rule, `BadIgnore` for a comment in the source.
+    """
+    choice = (tuple(select), tuple(ignore))
+    chosen(*choice)
+    if isinstance(obj, (str, os.PathLike)):
+        return checked.check_recording(obj, choice)
+    run = run or adapters.find(obj).RUNS[0]
+    more: dict[str, Any] = arguments
+    described = inspect(obj, run, cbs=cbs, **more).loop
+    return checked.check_object(obj, run, described, arguments, cbs, choice)
+
+
+def check_call(call: Call, select: Choice = (), ignore: Choice = ()) -> Checked:
+    """Return what is wrong with the loop of a call of the user's program, as `first_fit` hands it over."""
+    return checked.check_call(call, (tuple(select), tuple(ignore)))
+
+
+def check_recording(path: str | os.PathLike[str], select: Choice = (), ignore: Choice = ()) -> Checked:
+    """Return what is wrong with what was recorded, what it cost included: `check_recording("run.loop")`."""
+    return checked.check_recording(path, (tuple(select), tuple(ignore)))
+
+
+def is_recording(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is to be read as a recording: by its suffix, or by how the file begins."""
+    from loopscope.recording.layout import MAGIC
+
+    if Path(path).suffix == ".loop":
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def explain(rule: str = "") -> str:
+    """Return a rule's page as Markdown: `print(explain("dead-order"))`; without a name, the list of all rules.
+
+    Raises `UnknownChoice` for a name that is none.
+    """
+    from loopscope import checks
+    from loopscope.render import rules
+
+    return rules.page(checks.rule(rule)) if rule else rules.index(checks.rules())
 
 
 def called(call: Call, cbs: object = None) -> LoopMap:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ import click
 
 from loopscope import __version__, api
 from loopscope.api import (
+    CHECK_FORMATS,
     FORMATS,
     MOMENT_FORMATS,
     SAVE_FORMATS,
@@ -317,6 +318,77 @@ def report(  # noqa: PLR0913 - one parameter for each option
         click.echo(recording.render(format, depth=depth, sort=sort, top=top), nl=False)
 
 
+RULES: Mapping[str, Any] = {"multiple": True, "metavar": "RULE", "callback": lambda ctx, param, value: _names(value)}
+
+
+def _names(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in options that take several, with commas between them or one option each."""
+    return tuple(name.strip() for one in given for name in one.split(",") if name.strip())
+
+
+@loopscope.command(cls=ScriptCommand, context_settings={**HELP, "allow_interspersed_args": False})
+@click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as after python -m.")
+@click.option(
+    "-f", "--format", type=click.Choice(CHECK_FORMATS), default="text", show_default=True, help="How it looks."
+)
+@click.option("--select", help="Ask only these rules; several with commas between them.", **RULES)
+@click.option("--ignore", help="Leave these rules out.", **RULES)
+@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT.py|RUN.loop [ARGS]...")
+def check(
+    module: bool, format: str, select: tuple[str, ...], ignore: tuple[str, ...], target: tuple[str, ...]
+) -> Callable[[], None]:
+    """Say what is wrong with a script's training loop, before it runs; or with a recording, what it cost included.
+
+    SCRIPT runs as it does for `loopscope show`: up to its first fit-like call, and no batch of that. RUN.loop is what
+    `loopscope run` wrote. A rule is left out where its name stands in a comment on the handler's first line, or on that
+    of its class: # loopscope: ignore[RULE].
+
+    \b
+    Examples:
+      loopscope check train.py --lr 0.1
+      loopscope check --ignore dead-order train.py
+      loopscope check run.loop
+      loopscope explain dead-order
+
+    Exit status: 0 nothing above a note; 1 findings; 2 could not be checked.
+    """
+    api.chosen(select, ignore)
+    if not module and len(target) == 1 and api.is_recording(target[0]):
+        return functools.partial(_check_recording, target[0], format, select, ignore)
+    program = Program(target[0], target[1:], module)
+    return functools.partial(_check, program, functools.partial(_found, format, select, ignore))
+
+
+def _found(format: str, select: tuple[str, ...], ignore: tuple[str, ...], call: Call, stdout: TextIO) -> int:
+    checked = api.check_call(call, select, ignore)
+    checked.show(format, file=stdout)
+    return int(checked.failed)
+
+
+def _check_recording(path: str, format: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> NoReturn:
+    try:
+        checked = api.check_recording(path, select, ignore)
+    except LoopscopeError as error:
+        _fail(error)
+    checked.show(format)
+    sys.exit(int(checked.failed))
+
+
+@loopscope.command(context_settings=HELP)
+@click.argument("rule", required=False, default="")
+def explain(rule: str) -> None:
+    """Say what a rule finds, why it matters and what to type instead; without a RULE, list all.
+
+    \b
+    Examples:
+      loopscope explain
+      loopscope explain dead-order
+
+    Exit status: 0 shown; 2 for a rule that does not exist.
+    """
+    click.echo(api.explain(rule), nl=False)
+
+
 @loopscope.command(context_settings=HELP)
 @click.option(
     "-f", "--format", type=click.Choice(MOMENT_FORMATS), default="text", show_default=True, help="How it looks."
@@ -360,6 +432,36 @@ def demo(run: str, format: str | None, verbose: bool) -> Callable[[], None]:
 
 def _show(program: Program, output: Output, specs: list[Spec], closing: str = STOPPED) -> None:
     """Run `program` up to its first fit, show that, and leave with the exit status; `closing` is said after the map."""
+
+    def answer(call: Call, stdout: TextIO) -> int:
+        output.write(api.called(call, [spec.load() for spec in specs] or None), stdout)
+        return 0
+
+    _at_first_fit(program, answer, closing)
+
+
+def _check(program: Program, answer: Callable[[Call, TextIO], int]) -> None:
+    """Run `program` up to its first fit, check that, and leave with the exit status: 2 where it came to none."""
+    came = []
+
+    def noted(call: Call, stdout: TextIO) -> int:
+        came.append(call)
+        return answer(call, stdout)
+
+    try:
+        _at_first_fit(program, noted, "")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if isinstance(error, SystemExit) and came:
+            raise
+        if not isinstance(error, SystemExit):  # the program's own: its status, 1, would say that something was found
+            sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(LoopscopeError.exit_code)
+
+
+def _at_first_fit(program: Program, answer: Callable[[Call, TextIO], int], closing: str) -> None:
+    """Run `program` up to its first fit and ask `answer`, which returns the exit status; then say `closing`."""
     stdout, stderr = _stdout(), sys.stderr
 
     def on_fit(call: Call) -> int:
@@ -368,8 +470,8 @@ def _show(program: Program, output: Output, specs: list[Spec], closing: str = ST
                 stream.flush()
         try:
             with _open(*stdout) as stream:
-                status = _show_call(call, output, specs, (stream, stderr))
-            if status == 0:
+                status = _answered(call, answer, (stream, stderr))
+            if status == 0 and closing:
                 click.echo(closing.format(call=call), file=stderr)
         except (BrokenPipeError, SystemExit):  # rich turns the one into the other
             return BROKEN_PIPE
@@ -383,10 +485,10 @@ def _show(program: Program, output: Output, specs: list[Spec], closing: str = ST
         _fail(error)
 
 
-def _show_call(call: Call, output: Output, specs: list[Spec], streams: tuple[TextIO, TextIO]) -> int:
+def _answered(call: Call, answer: Callable[[Call, TextIO], int], streams: tuple[TextIO, TextIO]) -> int:
     stdout, stderr = streams
     try:
-        output.write(api.called(call, [spec.load() for spec in specs] or None), stdout)
+        return answer(call, stdout)
     except BrokenPipeError:
         raise
     except LoopscopeError as error:
@@ -395,7 +497,6 @@ def _show_call(call: Call, output: Output, specs: list[Spec], streams: tuple[Tex
     except Exception:  # must not come up inside the script, which could take it for its own
         click.echo(f"{traceback.format_exc()}Error: {FAULT}", file=stderr)
         return LoopscopeError.exit_code
-    return 0
 
 
 def _stdout() -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""What fastai users import: `from loopscope.fastai import *` adds three methods to `Learner`, and names.
+"""What fastai users import: `from loopscope.fastai import *` adds four methods to `Learner`, and names.
 
 `learn.show_training_loop(verbose=True)` prints fastai's own list of its loop with what each callback does, as an
 article of the fastai community introduced it; `learn.training_loop("fit_one_cycle", epochs=2)` is the true map.
@@ -20,7 +20,14 @@ from fastcore.xtras import dict2obj
 from loopscope import api
 from loopscope.errors import UnknownChoice
 
-__all__ = ["event2doc", "record_training_loop", "show_training_loop", "state_versions", "training_loop"]
+__all__ = [
+    "check_training_loop",
+    "event2doc",
+    "record_training_loop",
+    "show_training_loop",
+    "state_versions",
+    "training_loop",
+]
 
 event2doc: Any = dict2obj(api.event_docs("fastai"))
 """A description of every event of the installed fastai, by attribute: `event2doc.before_batch`."""
@@ -56,6 +63,17 @@ def record_training_loop(
     return api.record(self, path, force=force, limit=limit)
 
 
+def check_training_loop(
+    self: Learner, run: str = "fit", *, cbs: object = None, select: api.Choice = (), ignore: api.Choice = ()
+) -> api.Checked:
+    """Return what is wrong with this learner's loop: `learn.check_training_loop()`, or of another run, `"fine_tune"`.
+
+    The same as `loopscope.check(learn, ...)`; in a notebook the result shows itself.
+    """
+    return api.check(self, run, cbs=cbs, select=select, ignore=ignore)
+
+
+Learner.check_training_loop = check_training_loop
 Learner.record_training_loop = record_training_loop
 Learner.show_training_loop = show_training_loop
 Learner.training_loop = training_loop

@@ -14,6 +14,7 @@ from types import CodeType, MappingProxyType
 from typing import Any, Protocol, cast
 
 from loopscope import collector
+from loopscope.callbacks import Examined
 from loopscope.errors import UnknownObject
 from loopscope.model import Loop
 
@@ -100,6 +101,9 @@ class Adapter(Protocol):
 
     def describe_call(self, obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Loop:
         """Return the loop of one real call, its arguments by parameter name; `cbs` are added and marked."""
+
+    def examined(self, obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Examined:
+        """Return what rules read of the callbacks of the same call; an adapter may lack it."""
 
     __name__: str
     DISPATCHING: Collection[CodeType]

@@ -11,7 +11,7 @@ import inspect
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,11 +27,13 @@ from loopscope.adapters.fastai.binding import LAST, SKIPPED, Member, bind, chang
 from loopscope.adapters.fastai.calibrate import calibrate
 from loopscope.adapters.fastai.dialect import FINDING, FastaiDialect
 from loopscope.adapters.fastai.dispatch import attach
+from loopscope.adapters.fastai.examining import examine
 from loopscope.adapters.fastai.notes import asked_batches, batches_of, fired, notes, unheard
 from loopscope.adapters.fastai.shape import verify
 from loopscope.adapters.fastai.transplant import CODES as DISPATCHING
 from loopscope.adapters.fastai.vocabulary import NESTING
 from loopscope.adapters.fastai.watching import adopt
+from loopscope.callbacks import Examined
 from loopscope.catalog import described
 from loopscope.catalog.fastai import EVENTS
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
@@ -50,6 +52,7 @@ __all__ = [
     "describe",
     "describe_call",
     "event_docs",
+    "examined",
     "facts",
     "verify",
     "versions",
@@ -141,7 +144,26 @@ def describe_call(obj: Learner, method: str, arguments: Mapping[str, object], cb
         return _described(obj, method, arguments, cbs)
 
 
-def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object) -> Loop:
+def examined(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object = None) -> Examined:
+    """Return what rules read of the callbacks of the same call, beside its loop."""
+    with collector.paused():
+        return examine(obj, _gathered(obj, method, arguments, cbs).members, [*_events])
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """What was read of a call: its nodes, the callbacks of the run, those that were given, and one's own."""
+
+    nodes: tuple[Node, ...]
+    members: list[Member]
+    dialect: FastaiDialect
+    reader: Reader
+    function: Any
+    given: list[Any]
+    own: list[Callback]
+
+
+def _gathered(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object) -> _Gathered:
     if "cbs" not in vars(obj) or obj.cbs is None:
         raise BadValue(f"this {type(obj).__name__} has no list of callbacks (learn.cbs). Was its __init__ run?")
     found = _method(obj, method)
@@ -155,7 +177,13 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
     reader = Reader(Evaluator(obj, dialect))
     nodes = reader.read(found, _spread(found, values))
     members = list(_members(obj, [] if takes_cbs else own, dialect, own, method))
-    nodes = _split_last(nodes, dialect, obj)
+    return _Gathered(nodes, members, dialect, reader, found.function, given, own)
+
+
+def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: object) -> Loop:
+    found = _gathered(obj, method, arguments, cbs)
+    members, dialect = found.members, found.dialect
+    nodes = _split_last(found.nodes, dialect, obj)
     root = Scope(
         method, _split_skipped(nodes, members, dialect.added), method=f"Learner.{method}", place=place(found.function)
     )
@@ -167,7 +195,7 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
         framework="fastai",
         subject=type(obj).__name__,
         run=method,
-        call=_call(method, arguments, given, own),
+        call=_call(method, arguments, found.given, found.own),
         root=root,
         binding=binding,
         flags={
@@ -180,7 +208,9 @@ def _described(obj: Learner, method: str, arguments: Mapping[str, object], cbs: 
         cancels=tuple(_ex_docs),
         swallowed=("StopIteration",),
         outline=tuple(fastai.learner._loop),
-        notes=tuple(dict.fromkeys([*notes(obj, reader, dialect, binding, root), *unheard(members, binding, root)])),
+        notes=tuple(
+            dict.fromkeys([*notes(obj, found.reader, dialect, binding, root), *unheard(members, binding, root)])
+        ),
         versions=versions(),
         home=os.path.dirname(fastai.__file__),
     )

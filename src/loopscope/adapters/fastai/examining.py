@@ -1,0 +1,101 @@
+"""What rules read of a fastai run beside its loop: the callbacks with their methods and settings, and the learner."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import fastai
+import fastcore
+from fastai.callback.core import Callback as Base
+from fastai.learner import Learner
+
+from loopscope.adapters.fastai.binding import Member, shadow
+from loopscope.adapters.fastai.vocabulary import VOCABULARY
+from loopscope.callbacks import Callback, Examined, Setting
+from loopscope.examining import PLAIN, Passed, Reader, class_ignores, class_place, classes, plain_settings
+
+SETTINGS = (
+    *("order", "run", "run_train", "run_valid", "run_after", "run_before", "name", "monitor", "patience", "fname"),
+    *("n_acc", "max_norm", "norm_type", "reset_on_fit", "every_epoch", "add_save", "min_delta"),
+)
+"""Attributes of callbacks that rules ask for."""
+
+
+def examine(learn: Learner, members: Sequence[Member], events: Sequence[str]) -> Examined:
+    """Return the callbacks of a run, in the order in which they were added, and what the learner is set to."""
+    read = reader(events)
+    return Examined(
+        callbacks=tuple(_callback(member, members, read) for member in members),
+        settings=_settings(learn),
+        events=tuple(events),
+        attributes=dict(_shadows(learn, events)),
+        figures=_figures(learn),
+    )
+
+
+def reader(events: Iterable[str]) -> Reader:
+    """Return how fastai's callbacks are read: a handler is called without arguments."""
+    known = frozenset(events)
+    homes = tuple(os.path.dirname(module.__file__) + os.sep for module in (fastai, fastcore))
+    return Reader(Base, homes, lambda name: Passed() if name in known else None, VOCABULARY)
+
+
+def _callback(member: Member, members: Sequence[Member], read: Reader) -> Callback:
+    cls, own = member.cls, member.attributes
+    first = next(one for one in members if one.obj is member.obj or one is member)
+    attributes = {name: value for name, value in own.items() if name != "learn"}
+    settings: dict[str, Setting] = plain_settings(SETTINGS, own, cls)
+    for name in ("order", "run"):
+        value = member.setting(name)
+        if isinstance(value, PLAIN):
+            settings[name] = value
+    return Callback(
+        id=member.id,
+        cls=cls.__name__,
+        classes=classes(cls),
+        origin=member.origin,
+        mine=member.mine,
+        shipped=read.is_shipped(cls),
+        same_as=first.id if first is not member and member.obj is not None else "",
+        name=member.name,
+        place=class_place(cls),
+        methods=read.methods(cls, attributes),
+        attributes=tuple(dict.fromkeys([*attributes, *(name for one in read.owners(cls) for name in vars(one))])),
+        settings=settings,
+        ignores=class_ignores(cls),
+    )
+
+
+def _settings(learn: Learner) -> Mapping[str, Setting]:
+    own = vars(learn)
+    found: dict[str, Setting] = {
+        name: own[name]
+        for name in ("training", "create_mbar", "wd", "lr", "train_bn")
+        if isinstance(own.get(name), PLAIN)
+    }
+    dls = own.get("dls")
+    loaders = getattr(dls, "loaders", None)
+    if isinstance(loaders, list):
+        found["loaders"] = len(loaders)
+    found["attributes"] = tuple(sorted({*own, *vars(type(learn))}))
+    return found
+
+
+def _shadows(learn: Learner, events: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for event in events:
+        found = shadow(learn, event)
+        if found is not None:
+            yield event, found.method.rpartition(".")[0]
+
+
+def _figures(learn: Learner) -> tuple[str, ...] | None:
+    """Return the names that Recorder gives its figures; None where a metric's own name cannot be read."""
+    names: list[Any] = []
+    for metric in vars(learn).get("_metrics", ()):
+        name = getattr(metric, "name", None)
+        if not isinstance(name, str):
+            return None
+        names.append(name)
+    return ("train_loss", "valid_loss", *names, *(f"train_{name}" for name in names))

@@ -1,0 +1,79 @@
+"""Findings for a terminal, as text and as JSON. Constraint: pure; names get into rich as text, never as markup."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from loopscope.errors import UnknownChoice
+from loopscope.findings import SEVERITIES, Finding
+from loopscope.render.phrases import plain, short
+from loopscope.render.plaintext import printed
+
+FORMATS = ("text", "json")
+WIDTH = 100
+STYLES: Mapping[str, str] = MappingProxyType({"error": "bold red", "warning": "yellow", "note": "cyan"})
+
+
+def render(format: str, findings: Sequence[Finding], of: str, here: str = "", width: int | None = None) -> str:
+    """Return findings as text or json; `of` says what was checked. Raises `UnknownChoice` for another format."""
+    if format not in FORMATS:
+        raise UnknownChoice.of("format", format, FORMATS)
+    if format == "json":
+        return as_json(findings, of)
+    return printed(renderable(findings, of, here), width or WIDTH, False)
+
+
+def as_json(findings: Sequence[Finding], of: str) -> str:
+    """Return findings as JSON: each with all its fields, by their names."""
+    listed = [{**dataclasses.asdict(one), "place": None if one.place is None else str(one.place)} for one in findings]
+    return json.dumps({"checked": of, "findings": listed}, indent=2, ensure_ascii=False) + "\n"
+
+
+def renderable(findings: Sequence[Finding], of: str, here: str = "") -> RenderableType:
+    """Return what rich prints: each finding with its reasons, and how many there are."""
+    return Group(*_parts(findings, of, here))
+
+
+def _parts(findings: Sequence[Finding], of: str, here: str) -> Iterator[RenderableType]:
+    for one in findings:
+        head = Text(f"{one.severity}  ", STYLES[one.severity]) + Text(one.rule, "bold")
+        yield head + Text(f"  {where(one, here)}", "dim")
+        yield Padding(Text(plain(one.message)), (0, 0, 0, 2))
+        yield from _about("why", one.why)
+        yield from _about("do", one.do)
+        for fact in one.evidence:
+            yield from _about("seen" if one.trust == "observed" else "read", fact)
+        yield from _about("met", ", ".join(one.threads))
+        yield Text()
+    yield Text(f"{plain(of)}: {summary(findings)}", "bold")
+
+
+def _about(word: str, text: str) -> Iterator[RenderableType]:
+    if text:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=4, style="dim")
+        grid.add_column()
+        grid.add_row(Text(word), Text(plain(text)))
+        yield Padding(grid, (0, 0, 0, 2))
+
+
+def where(finding: Finding, here: str = "") -> str:
+    """Return where a finding is: `GradientClip#3.before_step (train.py:12)`."""
+    name = ".".join(filter(None, (finding.callback, finding.method or finding.event)))
+    place = "" if finding.place is None else f"({short(finding.place, here)})"
+    return plain(" ".join(filter(None, (name, place))))
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """Return how many there are of each kind: `1 error, 2 notes`."""
+    kinds = [one.severity for one in findings]
+    counts = [(kinds.count(kind), kind) for kind in SEVERITIES]
+    return ", ".join(f"{n} {kind}{'' if n == 1 else 's'}" for n, kind in counts if n) or "nothing found"
