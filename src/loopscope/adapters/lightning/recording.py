@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from loopscope import stamped
 from loopscope.adapters.lightning.packages import Package, imported, of_class
-from loopscope.adapters.lightning.profiling import Recording, theirs, watch
+from loopscope.adapters.lightning.profiling import Recording, recording, theirs, watch
 from loopscope.adapters.lightning.stamps import Action, Lender, Row
 from loopscope.adapters.lightning.watching import Watched
 from loopscope.errors import UnknownVersion
@@ -96,11 +96,10 @@ def _record(trainer: Any, subject: Any) -> Callable[[], None]:
 def _install(trainer: Any) -> None:
     """Have the trainer's profiler write to all of its recordings; where there is none, give it back its own."""
     several, now = _WATCHED.get(id(trainer), []), trainer.profiler
-    if type(now) is not Recording:
+    if not issubclass(type(now), Recording):
         if not several:
             return
-        plain = several[0].package.part("profilers").PassThroughProfiler
-        now = Recording(now, type(now) is plain)
+        now = recording(now, several[0].package.part("profilers").PassThroughProfiler)
     watch(now, several)
     trainer.profiler = now if several else theirs(now)
 
@@ -191,14 +190,14 @@ def calibrate() -> dict[str, object]:
     """
     package = next(imported())
     plain = package.part("profilers").PassThroughProfiler()
-    recording = Recording(plain, True)
-    watch(recording, [cast(Watched, _Measured())])
+    recorded = recording(plain, type(plain))
+    watch(recorded, [cast(Watched, _Measured())])
     call = package.part("trainer.call")._call_callback_hooks
-    ours, theirs_ = (_trainer(one, CALLBACKS) for one in (recording, plain))
+    ours, theirs_ = (_trainer(one, CALLBACKS) for one in (recorded, plain))
     empty = turn()
     took = least(lambda: call(ours, "hook")) - empty
     by_itself = least(lambda: call(theirs_, "hook")) - empty
-    row = least(lambda: _row(recording)) - empty
+    row = least(lambda: _row(recorded)) - empty
     return {
         **stamped.calibrate(),
         "per_event": round(row / 2, 1),
@@ -209,8 +208,8 @@ def calibrate() -> dict[str, object]:
     }
 
 
-def _row(recording: Recording) -> None:
-    with recording.profile("[Callback]key.hook"):
+def _row(recorded: Recording) -> None:
+    with recorded.profile("[Callback]key.hook"):
         pass
 
 
