@@ -127,6 +127,26 @@ def test_an_event_that_is_not_registered() -> None:
     assert [handler.mine for handler in loop(one, cbs=(Own.HALFWAY, log)).binding.at("HALFWAY")] == [True]
 
 
+def test_an_event_that_is_fired_and_not_registered() -> None:
+    """The map says who fires it, and that run ends there, as it does; one that is registered is not spoken of."""
+
+    class Own(EventEnum):
+        HALFWAY = "halfway"
+
+    def fire(one: Engine) -> None:
+        one.fire_event(Own.HALFWAY)
+
+    one = engine()
+    one.add_event_handler(Events.EPOCH_STARTED, fire)
+    assert [note for note in loop(one).notes if "fires HALFWAY, which is not registered" in note]
+    with pytest.raises(ValueError, match="HALFWAY is not a valid event"):
+        one.run(THREE)
+    other = engine()
+    other.register_events(*Own)
+    other.add_event_handler(Events.EPOCH_STARTED, fire)
+    assert not [note for note in loop(other).notes if "not registered" in note]
+
+
 @pytest.mark.parametrize(
     ("cbs", "said"),
     [

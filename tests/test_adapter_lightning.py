@@ -359,6 +359,17 @@ def test_a_training_that_is_done_already(tmp_path):
 # -- what is misspelt or not Lightning's own -----------------------------------------------------------------
 
 
+def test_an_object_in_the_list_that_is_no_callback(tmp_path):
+    """The map shows the rest and names the object with what Lightning will fail on, as it does."""
+    trainer = trainer_in(tmp_path)
+    trainer.callbacks.append(object())
+    (said,) = [note for note in described(trainer).notes if "which is no Callback" in note]
+    assert said.startswith("trainer.callbacks holds <object object at ")
+    assert "(object), which is no Callback: it has no state_key" in said
+    with pytest.raises(AttributeError, match="'object' object has no attribute"):
+        trainer.fit(Net(), loader())
+
+
 def test_misspelt_hooks_are_named(tmp_path):
     """Lightning ignores a method that is almost a hook; the map says so, of callbacks, model and data module."""
 

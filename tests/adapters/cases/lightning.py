@@ -233,6 +233,7 @@ CASES = [
     case("nested run", "nested run", Valid, Exploring),
     case("validation alone", "validation alone", Valid, everywhere, run="validate", val=2),
     case("prediction alone", "prediction alone", Valid, everywhere, run="predict", val=2),
+    case("test alone", "", Valid, everywhere, run="test", val=2),
 ]
 
 MORE = [
@@ -327,7 +328,6 @@ MORE = [
     case("resumed at the end", "", Valid, everywhere, before=saved, max_epochs=1),
     case("fitted before", "", Valid, everywhere, before=fitted),
     case("validation of a module's loaders alone", "", Hooked, everywhere, run="validate", val=None),
-    case("test alone", "", Valid, everywhere, run="test", val=2),
     case("prediction with hooks of the module", "", Hooked, everywhere, run="predict", val=None),
     case("validation of a checkpoint", "", Valid, everywhere, run="validate", before=saved),
 ]

@@ -9,7 +9,7 @@ from ignite.engine import Engine
 from ignite.engine.deterministic import DeterministicEngine
 from ignite.handlers.time_profilers import BasicTimeProfiler, HandlersTimeProfiler
 
-from loopscope.adapters.ignite.attached import appends, owner
+from loopscope.adapters.ignite.attached import appends, owner, walk_events
 from loopscope.adapters.ignite.binding import Member
 from loopscope.adapters.ignite.doings import Openings
 from loopscope.adapters.ignite.plan import Plan
@@ -46,6 +46,7 @@ def notes(engine: Engine, plan: Plan, members: list[Member], process: Process, o
         yield from _changes(member)
     for text, names in _never(members, plan, process):
         yield f"{text}: {', '.join(names)}"
+    yield from _unregistered(engine, members, process)
     if process.dynamic:
         yield "the process function fires events under names or conditions that only the run knows: those are optional"
 
@@ -125,6 +126,18 @@ def _never(members: list[Member], plan: Plan, process: Process) -> Iterator[tupl
         without = [member for member in members if member.one.event in events]
         if without:
             yield "without data ignite fires no event for drawing a batch, so these are never called", _named(without)
+
+
+def _unregistered(engine: Engine, members: list[Member], process: Process) -> Iterator[str]:
+    """Yield which events are fired that the engine does not know, which ends the run."""
+    known = {*CORE, *walk_events(engine)}
+    by = [(f"{member.id} at {member.one.event}", name) for member in members for name, _ in member.doing.fires]
+    for who, name in dict.fromkeys([*(("the process function", name) for name in process.fires), *by]):
+        if name not in known:
+            yield (
+                f"{who} fires {name}, which is not registered: ignite raises a ValueError there. "
+                f"Type engine.register_events(...) with it before the run"
+            )
 
 
 def _named(members: Iterable[Member]) -> list[str]:

@@ -49,10 +49,17 @@ def members(given: Given, cbs: object = None) -> Members:
     own = instances(package, cbs)
     origins = {id(one): "trainer" for one in given.trainer.callbacks}
     origins.update((id(one), "cbs") for one in own)
-    held = list(given.trainer.callbacks)
+    lacking = {id(one): name for one in given.trainer.callbacks if (name := _lacks(package, one))}
+    held = [one for one in given.trainer.callbacks if id(one) not in lacking]
     if own:
         held = _reordered(package, [*held, *own])
     added, notes = _configured(given)
+    for one in given.trainer.callbacks:
+        if id(one) in lacking:
+            notes.append(
+                f"trainer.callbacks holds {one!r} ({type(one).__name__}), which is no Callback: it has no "
+                f"{lacking[id(one)]}, and Lightning fails there. Derive its class from {package.root}'s Callback."
+            )
     if added:
         replaced = _replaced(package, held, added)
         if replaced:
@@ -62,6 +69,15 @@ def members(given: Given, cbs: object = None) -> Members:
         origins.update((id(one), "configure_callbacks") for one in added)
     found = tuple(_member(package, one, number, origins[id(one)]) for number, one in enumerate(held, 1))
     return Members(found, (*notes, *_same_state_key(found)))
+
+
+def _lacks(package: Package, one: object) -> str:
+    """Return what Lightning asks of a callback and this object has not, `""` where it has all."""
+    callback = package.part().Callback
+    if isinstance(one, callback):
+        return ""
+    asked = [name for name in vars(callback) if not name.startswith("_")]
+    return next((name for name in asked if not hasattr(type(one), name)), "")
 
 
 def instances(package: Package, cbs: object) -> list[Any]:
