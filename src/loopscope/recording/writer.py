@@ -63,22 +63,34 @@ _hooked = False
 class Lane:
     """The rows of one thread, which alone writes them: `rows[at + 1] = clock(); rows[at] = code; lane.at = at + 3`.
 
-    A row is three 64-bit integers: code, start, end (ns). A lane whose tape stopped has private memory that wraps
+    A row is three 64-bit integers: code, start, end (ns); `starts[at]` and `ends[at]` are `rows[at + 1]` and
+    `rows[at + 2]`, a sum less. A lane whose tape stopped has private memory that wraps
     around, so that stamps go nowhere. Two threads of one identifier, one after the other, share a lane.
     """
 
-    __slots__ = ("_size", "_tape", "at", "number", "rows")
+    __slots__ = ("_size", "_tape", "at", "ends", "number", "rows", "starts")
 
     number: int
     rows: memoryview
+    starts: memoryview
+    ends: memoryview
     at: int
 
     def __init__(self, number: int, tape: Tape | None, rows: memoryview) -> None:
         self.number = number
-        self.rows = rows
+        self.use(rows)
         self.at = 0
         self._tape = tape
         self._size = FIRST_ROWS
+
+    def use(self, rows: memoryview) -> None:
+        """Write into these rows from now on.
+
+        Another thread may be on its way through a row: it reads `rows` last, and then all that it has read belongs
+        together, or its code goes where nobody reads it.
+        """
+        self.rows = rows
+        self.starts, self.ends = rows[1:], rows[2:]
 
     def begin(self, code: int, clock: Callable[[], int]) -> tuple[memoryview, int]:
         """Write a start stamp, where a call more does not matter; return the rows and where its own begins.
@@ -192,6 +204,7 @@ class Tape:
                 if self._writable():
                     number = len(self.lanes) + 1
                     lane = Lane(number, self, self._segment(number, FIRST_ROWS))
+                    self._hold(lane)
                     self._write(
                         {
                             "k": "lane",
@@ -324,10 +337,12 @@ class Tape:
         """Return the rows of a new block. They stay mapped as long as anyone holds them, by their references alone."""
         offset, length = self._block(ROWS, lane, size)
         mapped = mmap.mmap(self._fd, BLOCK_SIZE + length, mmap.MAP_SHARED, offset=offset)
-        rows = memoryview(mapped)[BLOCK_SIZE:].cast("q")
+        return memoryview(mapped)[BLOCK_SIZE:].cast("q")
+
+    def _hold(self, lane: Lane) -> None:
+        """Remember what leads to the memory of a lane's rows, weakly: a forked child takes it away."""
         self._views = [view for view in self._views if view() is not None]
-        self._views.append(weakref.ref(rows))
-        return rows
+        self._views += map(weakref.ref, (lane.rows, lane.starts, lane.ends))
 
     def _extend(self, lane: Lane) -> None:
         """Give a lane its next rows. Only the lane's own thread calls this."""
@@ -335,20 +350,21 @@ class Tape:
             with self._lock:
                 if self._writable():
                     lane._size = min(2 * lane._size, MOST_ROWS)
-                    lane.rows = self._segment(lane.number, lane._size)
+                    lane.use(self._segment(lane.number, lane._size))
+                    self._hold(lane)
                     lane.at = 0
                     return
         except Exception as error:
             self.stop(why(error))
         lane._tape = None
-        lane.rows = _scratch()
+        lane.use(_scratch())
         lane.at = 0
 
     def _to_scratch(self) -> None:
         # `at` stays: its thread may have read the old rows already and read `at` next, which must not be 0 then.
         for lane in list(self.lanes.values()):
             lane._tape = None
-            lane.rows = _scratch()
+            lane.use(_scratch())
 
     def _forked(self) -> None:
         """In a forked child: let go of the file, which is the parent's.
@@ -358,13 +374,14 @@ class Tape:
         self._lock = threading.RLock()  # another thread of the parent may hold it
         self.stopped = "forked child"
         self._to_scratch()
-        for view in self._views:
-            rows = view()
-            if rows is not None:
-                with suppress(BufferError, ValueError):
-                    mapped = rows.obj
-                    rows.release()
-                    mapped.close()  # type: ignore[attr-defined]  # its duplicate of the descriptor would keep the lock
+        views = [view for one in self._views if (view := one()) is not None]
+        mapped = {id(view.obj): view.obj for view in views}
+        for view in views:
+            with suppress(BufferError, ValueError):
+                view.release()
+        for memory in mapped.values():
+            with suppress(BufferError, ValueError):
+                memory.close()  # type: ignore[attr-defined]  # its duplicate of the descriptor would keep the lock
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -90,6 +90,7 @@ class Scratch:
 
     def __init__(self, rows: int) -> None:
         self.rows = memoryview(bytearray(24 * (rows + 1))).cast("q")
+        self.starts, self.ends = self.rows[1:], self.rows[2:]
         self.at = 0
         self.number = 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import operator
 import textwrap
 from _thread import get_ident
 from collections.abc import Callable, Mapping
@@ -78,27 +77,26 @@ finally:
 LISTED = """
 loopscope_listed = HANDLERS
 loopscope_known = loopscope_now.lists.get(loopscope_event)
-if (
-    loopscope_known is None
-    or loopscope_len(loopscope_listed) != loopscope_known.count
-    or not loopscope_every(loopscope_map(loopscope_is, loopscope_listed, loopscope_known.entries))
-):
+if loopscope_known is None or loopscope_len(loopscope_listed) != loopscope_known.count:
     loopscope_known = loopscope_now.listed(loopscope_event, loopscope_listed)
 THEIRS
 """
-"""What the dispatch loops over is compared by identity each time: nothing of a handler is called for it."""
+"""Whether they are still the same is seen on the way, by identity: nothing of a handler is called for it."""
 
 CALL = """
 if loopscope_its is not HANDLER:
-    loopscope_code = loopscope_now.late(loopscope_known, HANDLER, loopscope_event)
+    loopscope_code = loopscope_now.moved(loopscope_event, loopscope_known, loopscope_listed, HANDLER)
 if loopscope_code:
+    loopscope_its_ends = loopscope_lane.ends
+    loopscope_its_starts = loopscope_lane.starts
     loopscope_its_rows = loopscope_lane.rows
     loopscope_its_at = loopscope_lane.at
     try:
-        loopscope_its_rows[loopscope_its_at + 1] = loopscope_clock()
+        loopscope_its_starts[loopscope_its_at] = loopscope_clock()
         loopscope_its_rows[loopscope_its_at] = loopscope_code
     except (IndexError, ValueError):
         loopscope_its_rows, loopscope_its_at = loopscope_again(loopscope_lane, loopscope_code)
+        loopscope_its_ends = loopscope_lane.ends
     loopscope_lane.at = loopscope_its_at + 3
     try:
         THEIR_CALL
@@ -108,7 +106,7 @@ if loopscope_code:
         )
         raise
     try:
-        loopscope_its_rows[loopscope_its_at + 2] = loopscope_clock()
+        loopscope_its_ends[loopscope_its_at] = loopscope_clock()
     except ValueError:
         pass
 else:
@@ -176,15 +174,12 @@ GIVEN: Mapping[str, object] = {
     "loopscope_begin_span": watching.begin_span,
     "loopscope_chain": chain,
     "loopscope_clock": watching.clock,
-    "loopscope_every": all,
     "loopscope_failed": watching.failed,
     "loopscope_failed_all": watching.failed_all,
     "loopscope_failed_calls": watching.failed_calls,
     "loopscope_finish": watching.finish,
     "loopscope_get_ident": get_ident,
-    "loopscope_is": operator.is_,
     "loopscope_len": len,
-    "loopscope_map": map,
     "loopscope_rest": repeat((None, 0)),
     "loopscope_zip": zip,
 }

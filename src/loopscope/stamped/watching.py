@@ -149,8 +149,25 @@ class Watched:
         self.kept.append(handler)
         return code
 
+    def moved(self, event: Any, known: Listed, now: Sequence[Any], handler: Any) -> int:
+        """Return the code of a handler that is not the one that stood at its place when the dispatch was last asked.
+
+        Either it was put there before this event, then it is asked anew; or the list changes while it is looped over.
+        """
+        if self.lists.get(event) is known and self._replaced(known, now, handler):
+            self.listed(event, now)
+        return self.late(self.lists.get(event) or known, handler, event)
+
+    def _replaced(self, known: Listed, now: Sequence[Any], handler: Any) -> bool:
+        """Return whether a handler is the first that differs, in a list that is as long as it was."""
+        at = next((n for n, (one, old) in enumerate(zip(now, known.entries, strict=False)) if one is not old), None)
+        obj = self.ref()
+        if at is None or len(now) != known.count or obj is None:
+            return False
+        return self.naming.listed(obj, now)[at] is handler
+
     def late(self, listed: Listed, handler: Any, event: Any) -> int:
-        """Return the code of a handler at another place than it had: the list may change while it is looped over."""
+        """Return the code of a handler, whatever its place."""
         code = listed.codes.get(id(handler))
         if code is None:
             code = listed.codes[id(handler)] = self.handler(handler, event)
