@@ -7,7 +7,7 @@ from typing import Any
 
 from ignite.engine import Engine
 from ignite.engine.deterministic import DeterministicEngine
-from ignite.handlers.time_profilers import BasicTimeProfiler, HandlersTimeProfiler
+from ignite.handlers.time_profilers import HandlersTimeProfiler
 
 from loopscope.adapters.ignite.attached import appends, owner, walk_events
 from loopscope.adapters.ignite.binding import Member
@@ -94,12 +94,12 @@ def _swallowing(engine: Engine, members: list[Member], openings: Openings) -> It
 
 
 def profiled(members: Iterable[Member]) -> bool:
-    """Return whether one of ignite's own profilers is attached."""
+    """Return whether the one of ignite's own profilers is attached that makes it swallow errors."""
     return any(map(_is_profiler, members))
 
 
 def _is_profiler(member: Member) -> bool:
-    return isinstance(owner(member.one.function), (BasicTimeProfiler, HandlersTimeProfiler))
+    return isinstance(owner(member.one.function), HandlersTimeProfiler)
 
 
 def _changes(member: Member) -> Iterator[str]:
