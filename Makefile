@@ -55,11 +55,13 @@ others: $(VENV)/test.stamp ## the built wheel under every other supported Python
 docs: $(VENV)/test.stamp ## execute the tutorials and keep their outputs; write the generated pages and tables
 	$(BIN)/python tools/tutorials.py
 	$(BIN)/python tools/moments.py
+	$(BIN)/python tools/rules.py
 	$(BIN)/python tools/versions.py
 
 bench: $(VENV)/test.stamp ## measure; prints tables and writes benchmarks/results/
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/inspect_time.py
+	$(BIN)/python benchmarks/check_time.py
 	$(MAKE) --no-print-directory bench-record
 	$(MAKE) --no-print-directory bench-frameworks
 

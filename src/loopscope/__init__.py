@@ -12,15 +12,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing typing would cost more than this whole module
 if TYPE_CHECKING:
-    from loopscope.api import check, inspect, load, record, show
+    from loopscope.api import check, diff, inspect, load, record, show
     from loopscope.errors import LoopscopeError
 
 __version__ = "0.1.0"
-__all__ = ["LoopscopeError", "__version__", "check", "inspect", "load", "record", "show"]
+__all__ = ["LoopscopeError", "__version__", "check", "diff", "inspect", "load", "record", "show"]
 
 _HOME = {
     "LoopscopeError": "loopscope.errors",
     "check": "loopscope.api",
+    "diff": "loopscope.api",
     "inspect": "loopscope.api",
     "load": "loopscope.api",
     "record": "loopscope.api",

@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from loopscope import adapters, catalog, checked, saving, script
+from loopscope import adapters, catalog, checked, compared, saving, script
 from loopscope.catalog import FRAMEWORKS, Framework
 from loopscope.checked import FORMATS as CHECK_FORMATS
 from loopscope.checked import Checked, Choice
 from loopscope.checks import TABLE, chosen
-from loopscope.errors import LoopscopeError, UnknownChoice
+from loopscope.compared import FORMATS as DIFF_FORMATS
+from loopscope.compared import Difference, Side
+from loopscope.errors import BadValue, LoopscopeError, UnknownChoice
+from loopscope.findings import Finding
 from loopscope.fitcalls import Call
 from loopscope.model import Handler, Loop
 from loopscope.named import Spec
@@ -31,6 +35,7 @@ from loopscope.views import Landed, Row, View, landed, view
 
 __all__ = [
     "CHECK_FORMATS",
+    "DIFF_FORMATS",
     "FORMATS",
     "FRAMEWORKS",
     "LIMIT",
@@ -41,6 +46,7 @@ __all__ = [
     "Call",
     "Checked",
     "Choice",
+    "Difference",
     "LoopMap",
     "LoopRecording",
     "Moments",
@@ -52,6 +58,7 @@ __all__ = [
     "check_call",
     "check_recording",
     "chosen",
+    "diff",
     "event_docs",
     "explain",
     "first_fit",
@@ -112,11 +119,16 @@ def show(  # noqa: PLR0913 - those of inspect, and how it looks
 ) -> None:
     """Print the loop that `obj.<run>(...)` would run: `show(learn, epochs=2, cbs=MyCallback)`.
 
-    `verbose`, `format` and `file` are those of `LoopMap.show`, all others those of `inspect`.
+    What `check` finds is marked. `verbose`, `format` and `file` are those of `LoopMap.show`, all others those of
+    `inspect`.
     """
     renderer(format)  # a misspelt format is said before any work
     shown = inspect(obj, run, epochs=epochs, start_epoch=start_epoch, cbs=cbs, **arguments)
-    shown.show(format, verbose=verbose, file=file)
+    run = run or adapters.find(obj).RUNS[0]
+    findings, failed = checked.found_in(obj, run, shown.loop, arguments, cbs)
+    if failed:
+        warnings.warn(failed, stacklevel=2)
+    LoopMap(shown.loop, findings).show(format, verbose=verbose, file=file)
 
 
 def record(obj: object, path: str | os.PathLike[str], *, force: bool = False, limit: int = LIMIT) -> LoopRecording:
@@ -179,6 +191,35 @@ def is_recording(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def diff(a: object, b: object, run: str = "", **arguments: Any) -> Difference:
+    """Return what differs in `b`: `print(diff("before.json", "after.json"))`, or of two learners `diff(old, new)`.
+
+    Each is a loop (`inspect(learn)`, or the path of one saved as JSON), a recording (`load("run.loop")`, or its path),
+    or a learner, trainer, model or engine, of which the loop of `run` is taken, with the `arguments` of `inspect`. Two
+    recordings are compared in their times, too. Raises `BadValue` for two that cannot be compared, and what `inspect`
+    and `load` do.
+    """
+    more = {"run": run, **arguments} if run or arguments else {}
+    return compared.compared(_side(a, more), _side(b, more))
+
+
+def _side(given: object, more: Mapping[str, Any]) -> Side:
+    """Return one of two to compare; `more` are the arguments for `inspect`, which only a live object takes."""
+    known = isinstance(given, (LoopMap, Loop, LoopRecording, str, os.PathLike))
+    if known and more:
+        raise BadValue(
+            f"{', '.join(more)} say which loop a learner or trainer would run, and {given!r} is one already. "
+            "Leave them out."
+        )
+    if isinstance(given, LoopRecording):
+        return compared.opened(given.path, is_recording)
+    if isinstance(given, (str, os.PathLike)):
+        return compared.opened(given, is_recording)
+    if isinstance(given, Loop):
+        return Side("", given)
+    return Side("", given.loop if isinstance(given, LoopMap) else inspect(given, **more).loop)
+
+
 def explain(rule: str = "") -> str:
     """Return a rule's page as Markdown: `print(explain("dead-order"))`; without a name, the list of all rules.
 
@@ -190,9 +231,19 @@ def explain(rule: str = "") -> str:
     return rules.page(checks.rule(rule)) if rule else rules.index(checks.rules())
 
 
-def called(call: Call, cbs: object = None) -> LoopMap:
-    """Return the loop that a call of the user's program would run, as `first_fit` hands it over; `cbs` are marked."""
-    return LoopMap(script.describe(call, cbs))
+def called(call: Call, cbs: object = None, on_failure: Callable[[str], object] | None = None) -> LoopMap:
+    """Return the loop that a call of the user's program would run, as `first_fit` hands it over; `cbs` are marked.
+
+    So is what `check` finds, if `on_failure` is there to be told where it cannot be found.
+    """
+    loop = script.describe(call, cbs)
+    if on_failure is None:
+        return LoopMap(loop)
+    with call.lifted():
+        findings, failed = checked.found_in(call.obj, call.method, loop, call.arguments, cbs)
+    if failed:
+        on_failure(failed)
+    return LoopMap(loop, findings)
 
 
 def event_docs(framework: str) -> Mapping[str, str]:
@@ -255,15 +306,16 @@ class Moments:
 class LoopMap:
     """The map of one loop: print it, save it, or ask it: `LoopMap(loop).handlers("after_batch")`.
 
-    `loop` is the neutral data; the tree of rows under `root` says what runs always, conditionally or never. In a
-    notebook the map shows itself; `str()` gives plain text.
+    `loop` is the neutral data; the tree of rows under `root` says what runs always, conditionally or never. `findings`
+    are those of a check, which are marked. In a notebook the map shows itself; `str()` gives plain text.
     """
 
     loop: Loop
+    findings: tuple[Finding, ...] = ()
     _view: View = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_view", view(self.loop))
+        object.__setattr__(self, "_view", view(self.loop, self.findings))
 
     @property
     def root(self) -> Row:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from loopscope import adapters, checks
 from loopscope.checks import Case, Measured
 from loopscope.errors import LoopscopeError
-from loopscope.findings import Finding
+from loopscope.findings import SEVERITIES, Finding, Rule
 from loopscope.fitcalls import Call
 from loopscope.model import Loop
 from loopscope.render.findings import FORMATS
@@ -19,6 +19,9 @@ from loopscope.views import tree
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from loopscope.placing import Placed
+    from loopscope.recording import Recording
 
 __all__ = ["FORMATS", "Checked", "Choice", "check_call", "check_object", "check_recording"]
 
@@ -52,10 +55,10 @@ class Checked:
         from rich.console import Console
 
         console = Console(file=file, highlight=False, force_jupyter=False)
-        if format == "text":
+        if format == "text" and console.is_terminal:
             console.print(self)
-        else:
-            console.file.write(self.render(format))
+        else:  # without the blanks that fill up its lines
+            console.file.write(self.render(format, width=console.width))
 
     def __str__(self) -> str:
         return self.render().removesuffix("\n")
@@ -89,30 +92,84 @@ def check_call(call: Call, choice: tuple[Choice, Choice]) -> Checked:
         return _checked(case_of(call.obj, call.method, loop, call.arguments, None), choice)
 
 
+def found_in(
+    obj: Any, run: str, loop: Loop, arguments: Mapping[str, object], cbs: object
+) -> tuple[tuple[Finding, ...], str]:
+    """Return what a map is to be marked with, and what went wrong, if something did: a map is shown all the same."""
+    try:
+        return checks.check(case_of(obj, run, loop, arguments, cbs)), ""
+    except LoopscopeError as error:
+        return (), f"the findings of loopscope check are not shown: {error}"
+    except Exception as error:  # a fault of ours must not take the map away
+        why = f"{type(error).__name__}: {error}"
+        return (), f"the findings of loopscope check are not shown, by a fault of loopscope ({why}). Please report it."
+
+
 def check_recording(path: str | os.PathLike[str], choice: tuple[Choice, Choice]) -> Checked:
-    """Check what was recorded: each loop in the file, and what its run cost. Raises `LoopscopeError`."""
+    """Check what was recorded: each loop in the file, and once what all of it cost. Raises `LoopscopeError`."""
     from loopscope.placing import place
     from loopscope.recording import read
-    from loopscope.timing import reported
 
-    checks.chosen(*choice)
+    names = checks.chosen(*choice)
     placed = place(read(os.fspath(path)))
-    loops = list({id(block.loop): block.loop for block in placed.blocks() if block.loop is not None}.values())
+    runs = [block for block in placed.blocks() if block.run is not None and block.loop is not None]
+    loops = list({id(block.loop): block.loop for block in runs if block.loop is not None}.values())
     if not loops:
         raise LoopscopeError(
-            f"{os.fspath(path)} holds no loop: nothing was trained while it was recorded, or its program died before. "
+            f"{os.fspath(path)} holds no loop: {_loopless(placed.recording)}. "
             f"Check the script instead: loopscope check train.py"
         )
-    measured = Measured(reported(placed), placed)
-    found = [one for loop in loops for one in checks.check(Case(loop, tree(loop), None, measured), *choice)]
-    return Checked(os.fspath(path), tuple(dict.fromkeys(found)))
+    found = sorted(_of_each(loops, placed, names), key=lambda one: SEVERITIES.index(one.severity))
+    return Checked(os.fspath(path) + STATES.get(placed.recording.state, ""), tuple(found))
+
+
+def _of_each(loops: Iterable[Loop], placed: Placed, names: Iterable[str]) -> list[Finding]:
+    """Return what rules find in each loop, once where several have it; those on cost read all of them at a time."""
+    from loopscope.timing import reported
+
+    measured, wanted = Measured(reported(placed), placed), list(names)
+    found: dict[Finding, None] = {}
+    for loop in loops:
+        here = checks.check(Case(loop, tree(loop), None, measured), wanted) if wanted else ()
+        known = set(map(_about, found))
+        found.update((one, None) for one in here if _about(one) not in known)
+        wanted = [name for name in wanted if not _has_read_all(checks.rule(name), loop)]
+    return list(found)
+
+
+def _has_read_all(rule: Rule, loop: Loop) -> bool:
+    return rule.needs == "recording" and loop.framework in rule.frameworks
+
+
+STATES = {"running": " (still being written)", "killed": " (its program was killed)"}
+
+
+def _loopless(recording: Recording) -> str:
+    """Return why a recording holds no loop."""
+    if any(name.get("k") in ("loop", "run") for name in recording.names.values()):
+        return "what it says of its loop cannot be read"
+    if recording.state == "running":
+        return "nothing has been trained yet while it is recorded"
+    if recording.state == "killed":
+        return "its program died before anything was trained"
+    return "nothing was trained while it was recorded"
+
+
+def _about(finding: Finding) -> tuple[object, ...]:
+    """Return what a finding is about, the same in each loop of one file: a callback's number may differ there."""
+    callback = finding.callback.partition("#")[0]
+    return finding.rule, callback, finding.event, finding.method, finding.place
 
 
 def case_of(obj: Any, run: str, loop: Loop, arguments: Mapping[str, object], cbs: object) -> Case:
     """Return what rules are given of a run; an adapter of a third party may not examine its callbacks."""
     adapter: Any = adapters.find(obj)
     examine = getattr(adapter, "examined", None)
-    return Case(loop, tree(loop), None if examine is None else examine(obj, run, arguments, cbs))
+    if examine is None:
+        return Case(loop, tree(loop))
+    found = examine(obj, run, arguments, cbs)
+    where = {"device": str(adapter.facts(obj).get("device", ""))}
+    return Case(loop, tree(loop), replace(found, settings={**where, **found.settings}))
 
 
 def _checked(case: Case, choice: tuple[Choice, Choice]) -> Checked:

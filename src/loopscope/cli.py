@@ -22,6 +22,7 @@ import click
 from loopscope import __version__, api
 from loopscope.api import (
     CHECK_FORMATS,
+    DIFF_FORMATS,
     FORMATS,
     MOMENT_FORMATS,
     SAVE_FORMATS,
@@ -375,6 +376,33 @@ def _check_recording(path: str, format: str, select: tuple[str, ...], ignore: tu
 
 
 @loopscope.command(context_settings=HELP)
+@click.option(
+    "-f", "--format", type=click.Choice(DIFF_FORMATS), default="text", show_default=True, help="How it looks."
+)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+def diff(format: str, a: str, b: str) -> int:
+    """Say what differs between two loops, or between two recordings.
+
+    A and B are loops that were saved as JSON, or recordings that `loopscope run` wrote. Shown are handlers that were
+    added, removed or moved, and what those now run before or after; events, scopes and steps that differ; and, of two
+    recordings, times that differ beyond their noise.
+
+    \b
+    Examples:
+      loopscope show -o before.json train.py    # then change train.py
+      loopscope show -o after.json train.py
+      loopscope diff before.json after.json
+      loopscope diff monday.loop tuesday.loop
+
+    Exit status: 0 no differences; 1 differences; 2 could not be compared.
+    """
+    found = api.diff(a, b)
+    found.show(format)
+    return int(not found.empty)
+
+
+@loopscope.command(context_settings=HELP)
 @click.argument("rule", required=False, default="")
 def explain(rule: str) -> None:
     """Say what a rule finds, why it matters and what to type instead; without a RULE, list all.
@@ -432,9 +460,13 @@ def demo(run: str, format: str | None, verbose: bool) -> Callable[[], None]:
 
 def _show(program: Program, output: Output, specs: list[Spec], closing: str = STOPPED) -> None:
     """Run `program` up to its first fit, show that, and leave with the exit status; `closing` is said after the map."""
+    stderr = sys.stderr  # whatever the script does to it later
+
+    def unmarked(why: str) -> None:
+        click.echo(f"loopscope: {why}", file=stderr)
 
     def answer(call: Call, stdout: TextIO) -> int:
-        output.write(api.called(call, [spec.load() for spec in specs] or None), stdout)
+        output.write(api.called(call, [spec.load() for spec in specs] or None, unmarked), stdout)
         return 0
 
     _at_first_fit(program, answer, closing)

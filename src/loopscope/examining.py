@@ -175,6 +175,29 @@ def class_ignores(cls: type) -> tuple[Ignore, ...]:
     return () if found is None else tuple(_comments(found.file, [found.line]))
 
 
+def ignores_at(place: Place) -> tuple[Ignore, ...]:
+    """Return the ignore comments of the function whose `def` stands there, and of its class, as the file is now.
+
+    For what was recorded, whose objects are gone; nothing where the file is gone too, or has changed there.
+    """
+    linecache.checkcache(place.file)
+    try:
+        tree = ast.parse("".join(linecache.getlines(place.file)))
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.lineno <= place.line <= (node.end_lineno or node.lineno)
+    ]
+    if not around or isinstance(around[-1], ast.ClassDef) or around[-1].lineno != place.line:
+        return ()
+    head = range(min(one.lineno for one in (around[-1], *around[-1].decorator_list)), around[-1].body[0].lineno)
+    classes = [one.lineno for one in around[-2:-1] if isinstance(one, ast.ClassDef)]
+    return tuple(_comments(place.file, dict.fromkeys([*classes, *(head or [place.line])])))
+
+
 COMMENT = re.compile(r"#\s*loopscope:\s*ignore\b\s*(?:\[(?P<rules>[^\]]*)\])?")
 
 

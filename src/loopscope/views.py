@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from loopscope.findings import Finding
 from loopscope.model import Catch, Event, Flags, Handler, Loop, Need, Node, Place, Repeat, Scope, Step
 
 Status = Literal["always", "conditional", "never"]
@@ -66,10 +67,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a renderer is given: a loop and its tree of rows."""
+    """What a renderer is given: a loop, its tree of rows, and what a check found in it, if one was made."""
 
     loop: Loop
     root: Row
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,21 @@ class Landed:
     row: Row
 
 
-def view(loop: Loop) -> View:
+def view(loop: Loop, findings: tuple[Finding, ...] = ()) -> View:
     """Return `loop` with its tree, as every renderer takes it."""
-    return View(loop, tree(loop))
+    return View(loop, tree(loop), findings)
+
+
+def concerns(finding: Finding, handler: Handler) -> bool:
+    """Return whether a finding is about a handler, or about all of its callback."""
+    where = (finding.event in ("", handler.event), finding.method in ("", handler.method))
+    return finding.callback == handler.id and all(where)
+
+
+def unplaced(view: View) -> tuple[Finding, ...]:
+    """Return the findings about nothing that has a row: the loop as a whole, or a method that no event calls."""
+    handlers = [row.handler for _, row in view.root.walk() if row.handler is not None] if view.findings else []
+    return tuple(one for one in view.findings if not any(concerns(one, handler) for handler in handlers))
 
 
 def landed(row: Row, path: tuple[str, ...] = ()) -> Iterator[Landed]:

@@ -15,6 +15,7 @@ from typing import cast
 from loopscope.callbacks import Ignore
 from loopscope.checks.rule import Case, Check, Measured, Rule
 from loopscope.errors import LoopscopeError, UnknownChoice
+from loopscope.examining import ignores_at
 from loopscope.findings import SEVERITIES, Finding
 
 __all__ = ["TABLE", "BadIgnore", "Case", "Check", "Measured", "Rule", "check", "rule", "rules"]
@@ -22,6 +23,38 @@ __all__ = ["TABLE", "BadIgnore", "Case", "Check", "Measured", "Rule", "check", "
 TABLE: Mapping[str, str] = MappingProxyType(
     {
         "dead-order": "loopscope.checks.dead_order",
+        "unknown-event": "loopscope.checks.unknown_event",
+        "wrong-signature": "loopscope.checks.wrong_signature",
+        "async-handler": "loopscope.checks.async_handler",
+        "dropped-super": "loopscope.checks.dropped_super",
+        "shadowed-event": "loopscope.checks.shadowed_event",
+        "shadowed-attribute": "loopscope.checks.shadowed_attribute",
+        "never-fires": "loopscope.checks.never_fires",
+        "run-off": "loopscope.checks.run_off",
+        "no-training-switch": "loopscope.checks.no_training_switch",
+        "wrong-engine": "loopscope.checks.wrong_engine",
+        "clip-before-unscale": "loopscope.checks.clip_before_unscale",
+        "clip-without-step": "loopscope.checks.clip_without_step",
+        "clip-without-effect": "loopscope.checks.clip_without_effect",
+        "accumulation-below-batch": "loopscope.checks.accumulation_below_batch",
+        "scheduler-under-accumulation": "loopscope.checks.scheduler_under_accumulation",
+        "shared-name": "loopscope.checks.shared_name",
+        "duplicate-callback": "loopscope.checks.duplicate_callback",
+        "insertion-order": "loopscope.checks.insertion_order",
+        "reads-before-writer": "loopscope.checks.reads_before_writer",
+        "metric-not-logged": "loopscope.checks.metric_not_logged",
+        "slow-handler": "loopscope.checks.slow_handler",
+        "growing-handler": "loopscope.checks.growing_handler",
+        "forced-sync": "loopscope.checks.forced_sync",
+        "data-wait": "loopscope.checks.data_wait",
+        "escaping-cancel": "loopscope.checks.escaping_cancel",
+        "early-cancel": "loopscope.checks.early_cancel",
+        "swallowed-cancel": "loopscope.checks.swallowed_cancel",
+        "lost-exception": "loopscope.checks.lost_exception",
+        "nested-validate": "loopscope.checks.nested_validate",
+        "validate-after-early-stop": "loopscope.checks.validate_after_early_stop",
+        "after-cancel-state": "loopscope.checks.after_cancel_state",
+        "swallowed-errors": "loopscope.checks.swallowed_errors",
     }
 )
 """Name of a rule -> its module."""
@@ -58,6 +91,8 @@ def check(case: Case, select: Iterable[str] = (), ignore: Iterable[str] = ()) ->
     names = chosen(select, ignore)
     ignored = _ignored(case)
     found = [one for name in names for one in _findings(case, name) if not _is_ignored(one, ignored)]
+    if case.examined is None:  # what was recorded, or saved
+        found = [one for one in found if one.place is None or one.rule not in _named(ignores_at(one.place))]
     return tuple(sorted(dict.fromkeys(found), key=lambda one: SEVERITIES.index(one.severity)))
 
 

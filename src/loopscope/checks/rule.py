@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from loopscope.callbacks import Callback, Examined, Method
 from loopscope.findings import ALL, Finding, Rule
 from loopscope.model import Handler, Loop
-from loopscope.placing import Placed
 from loopscope.report import Report
 from loopscope.views import Row
+
+if TYPE_CHECKING:  # it needs numpy, which `import loopscope.api` leaves alone
+    from loopscope.placing import Placed
 
 __all__ = ["ALL", "Case", "Check", "Measured", "Rule"]
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from loopscope.findings import Finding
 from loopscope.model import Loop
 from loopscope.render import Options
 from loopscope.render import phrases as say
-from loopscope.views import Row, Status, View
+from loopscope.views import Row, Status, View, concerns
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Entry:
     `names` has one name, or several where steps (or things that never run) stand together. `why` is what the status
     depends on and `remarks` what else must be known, `aside` what can be left out: source line, order, place.
     `about` are further lines, each with what it is: `("says", "Set the model to training mode")`. `after` is what
-    follows a caught exception; its `children` are what it fires.
+    follows a caught exception; its `children` are what it fires. `found` are the rules that a check found broken here:
+    `("warning: dead-order",)`.
     """
 
     kind: Literal["scope", "event", "step", "cancel", "handler"]
@@ -34,6 +36,7 @@ class Entry:
     handlers: tuple[Entry, ...] = ()
     children: tuple[Entry, ...] = ()
     after: str = ""
+    found: tuple[str, ...] = ()
 
     @property
     def brief(self) -> bool:
@@ -42,19 +45,20 @@ class Entry:
 
     def shown(self, verbose: bool) -> tuple[str, ...]:
         """Return what stands behind the name: why and remarks, and with `verbose` the rest instead of the remarks."""
-        parts = (self.why, *self.aside) if verbose else (self.why, *self.remarks)
+        parts = (self.why, *self.aside) if verbose else (self.why, *self.remarks, *self.found)
         return tuple(filter(None, parts))
 
 
 def entries(view: View, options: Options) -> tuple[Entry, ...]:
     """Return the loop's outermost entries; steps stand together unless `verbose`."""
-    return tuple(_Teller(view.loop, options).rows(view.root.children, view.root))
+    return tuple(_Teller(view.loop, options, view.findings).rows(view.root.children, view.root))
 
 
 @dataclass(frozen=True, slots=True)
 class _Teller:
     loop: Loop
     options: Options
+    findings: tuple[Finding, ...] = ()
 
     def rows(self, rows: Sequence[Row], above: Row) -> Iterator[Entry]:
         for group in ((row,) for row in rows) if self.options.verbose else say.groups(rows):
@@ -105,6 +109,7 @@ class _Teller:
         handler = row.handler
         assert handler is not None
         doc, effect = handler.doc() or "", handler.effect() or ""
+        found = [one for one in self.findings if concerns(one, handler)]
         return Entry(
             "handler",
             (say.name(row),),
@@ -117,8 +122,10 @@ class _Teller:
                 ("says", say.summary(doc)),
                 ("does", say.plain(effect)),
                 *(("note", remark) for remark in say.remarks(row, event, self.loop, verbose=True)),
+                *((one.severity, say.plain(f"{one.rule}: {one.message}")) for one in found),
                 ("stands", say.stands(row.neighbours) if handler.mine and row.status != "never" else ""),
             ),
+            found=tuple(dict.fromkeys(f"{one.severity}: {one.rule}" for one in found if one.severity != "note")),
         )
 
     def place(self, row: Row) -> str:

@@ -1,21 +1,25 @@
-"""Findings for a terminal, as text and as JSON. Constraint: pure; names get into rich as text, never as markup."""
+"""Findings for a terminal, as text and as JSON.
+
+Constraint: pure; names get into rich as text, never as markup, and rich is imported where something is printed.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from loopscope.errors import UnknownChoice
-from loopscope.findings import SEVERITIES, Finding
+from loopscope.findings import Finding
+from loopscope.render.json import finding
+from loopscope.render.phrases import counted as summary
 from loopscope.render.phrases import plain, short
-from loopscope.render.plaintext import printed
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["FORMATS", "as_json", "render", "renderable", "summary", "where"]
 
 FORMATS = ("text", "json")
 WIDTH = 100
@@ -28,21 +32,28 @@ def render(format: str, findings: Sequence[Finding], of: str, here: str = "", wi
         raise UnknownChoice.of("format", format, FORMATS)
     if format == "json":
         return as_json(findings, of)
+    from loopscope.render.plaintext import printed
+
     return printed(renderable(findings, of, here), width or WIDTH, False)
 
 
 def as_json(findings: Sequence[Finding], of: str) -> str:
     """Return findings as JSON: each with all its fields, by their names."""
-    listed = [{**dataclasses.asdict(one), "place": None if one.place is None else str(one.place)} for one in findings]
-    return json.dumps({"checked": of, "findings": listed}, indent=2, ensure_ascii=False) + "\n"
+    whole = {"checked": of, "findings": [finding(one) for one in findings]}
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 def renderable(findings: Sequence[Finding], of: str, here: str = "") -> RenderableType:
     """Return what rich prints: each finding with its reasons, and how many there are."""
+    from rich.console import Group
+
     return Group(*_parts(findings, of, here))
 
 
 def _parts(findings: Sequence[Finding], of: str, here: str) -> Iterator[RenderableType]:
+    from rich.padding import Padding
+    from rich.text import Text
+
     for one in findings:
         head = Text(f"{one.severity}  ", STYLES[one.severity]) + Text(one.rule, "bold")
         yield head + Text(f"  {where(one, here)}", "dim")
@@ -58,6 +69,10 @@ def _parts(findings: Sequence[Finding], of: str, here: str) -> Iterator[Renderab
 
 def _about(word: str, text: str) -> Iterator[RenderableType]:
     if text:
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=4, style="dim")
         grid.add_column()
@@ -70,10 +85,3 @@ def where(finding: Finding, here: str = "") -> str:
     name = ".".join(filter(None, (finding.callback, finding.method or finding.event)))
     place = "" if finding.place is None else f"({short(finding.place, here)})"
     return plain(" ".join(filter(None, (name, place))))
-
-
-def summary(findings: Iterable[Finding]) -> str:
-    """Return how many there are of each kind: `1 error, 2 notes`."""
-    kinds = [one.severity for one in findings]
-    counts = [(kinds.count(kind), kind) for kind in SEVERITIES]
-    return ", ".join(f"{n} {kind}{'' if n == 1 else 's'}" for n, kind in counts if n) or "nothing found"

@@ -76,6 +76,8 @@ def _element(view: View, options: Options) -> Element:
         listed = SubElement(top, "ul")
         for one in own:
             SubElement(listed, "li").text = f"{say.mine(one)} in {say.inside(one)}: {say.yours(one)}"
+    for what, text in say.found(view):
+        _said(SubElement(top, "p"), "em", f"{what}: {text}")
     SubElement(SubElement(top, "p"), "small").text = "; ".join(f"{what}: {meaning}" for what, meaning in say.LEGEND)
     return top
 
@@ -138,6 +140,12 @@ def _chain(parent: Element, event: Entry) -> None:
         _tail(parent, " → " if at else " ")
         said = "; ".join(one.shown(verbose=False))
         _name(SubElement(parent, "abbr", title=said) if said else parent, one, one.names[0])
+        _found(parent, one)
+
+
+def _found(parent: Element, item: Entry) -> None:
+    for text in item.found:
+        _said(parent, "em", f"⚠ {text}")
 
 
 def _fired(parent: Element, item: Entry) -> None:
@@ -150,6 +158,7 @@ def _fired(parent: Element, item: Entry) -> None:
 
 def _handler(li: Element, item: Entry) -> None:
     _name(li, item, item.names[0])
+    _found(li, item)
     if item.why:
         _said(li, "em", item.why)
     for text in item.aside:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 from loopscope.codec import decode, encode
 from loopscope.errors import BadValue
+from loopscope.findings import Finding
 from loopscope.model import Loop
 from loopscope.render import Options
 from loopscope.views import Row, View
@@ -16,9 +18,19 @@ VERSION = 1
 
 
 def render(view: View, options: Options) -> str:
-    """Return the whole loop and its tree of rows; there is nothing that `verbose` would add."""
+    """Return the whole loop and its tree of rows; there is nothing that `verbose` would add.
+
+    What a check found stands behind them, where it found something.
+    """
     whole = {"schema": SCHEMA, "version": VERSION, "loop": encode(view.loop), "tree": row(view.root)}
+    if view.findings:
+        whole["findings"] = [finding(one) for one in view.findings]
     return json.dumps(whole, indent=1) + "\n"
+
+
+def finding(one: Finding) -> dict[str, Any]:
+    """Return a finding with all its fields, by their names: docs/check-json.md describes them."""
+    return {**dataclasses.asdict(one), "place": None if one.place is None else str(one.place)}
 
 
 def load(text: str) -> Loop:

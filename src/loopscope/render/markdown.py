@@ -27,6 +27,8 @@ def render(view: View, options: Options) -> str:
     if own:
         lines += ["", "★ yours:", ""]
         lines += [f"- {escape(say.mine(one))} in {escape(say.inside(one))}: {escape(say.yours(one))}" for one in own]
+    found = [f"- *{what}:* {escape(text)}" for what, text in say.found(view)]
+    lines += ["", *found] if found else []
     if options.verbose:
         lines += ["", "; ".join(f"*{what}:* {meaning}" for what, meaning in say.LEGEND)]
     return "\n".join(lines) + "\n"

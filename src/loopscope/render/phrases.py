@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
+from loopscope.findings import SEVERITIES, Finding
 from loopscope.model import ONCE, Loop, Place, Raise
-from loopscope.views import Landed, Neighbours, Row
+from loopscope.views import Landed, Neighbours, Row, View, unplaced
 
 LEGEND = (
     ("says", "the docstring"),
@@ -186,3 +187,23 @@ def _together(row: Row, other: Row) -> bool:
     if (row.status, row.why) != (other.status, other.why) or "cancel" in (row.kind, other.kind):
         return False
     return row.status == "never" or row.kind == other.kind == "step"
+
+
+def counted(findings: Iterable[Finding]) -> str:
+    """Return how many there are of each kind: `1 error, 2 notes`."""
+    kinds = [one.severity for one in findings]
+    counts = [(kinds.count(kind), kind) for kind in SEVERITIES]
+    return ", ".join(f"{n} {kind}{'' if n == 1 else 's'}" for n, kind in counts if n) or "nothing found"
+
+
+def found(view: View) -> Iterator[tuple[str, str]]:
+    """Yield what a check found and no row shows, and how much it found in all, each behind what it is.
+
+    Nothing where there is nothing above a note.
+    """
+    if all(one.severity == "note" for one in view.findings):
+        return
+    for one in unplaced(view):
+        if one.severity != "note":
+            yield one.severity, plain(f"{one.rule}: {one.message}")
+    yield "check", f"{counted(view.findings)}; loopscope check says why, and what to type instead"

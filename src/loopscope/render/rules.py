@@ -14,7 +14,15 @@ READS = {
 }
 """What a rule needs, in words."""
 
-SITES = {"fastai": "fastai/fastai", "pytorch-lightning": "Lightning-AI/pytorch-lightning", "ignite": "pytorch/ignite"}
+SITES = {
+    "fastai": "fastai/fastai",
+    "fastbook": "fastai/fastbook",
+    "pytorch-lightning": "Lightning-AI/pytorch-lightning",
+    "ignite": "pytorch/ignite",
+    "transformers": "huggingface/transformers",
+    "accelerate": "huggingface/accelerate",
+    "keras": "keras-team/keras",
+}
 """Names of repositories, as threads are cited -> where they are on GitHub."""
 
 
@@ -45,7 +53,9 @@ def _page(rule: Rule) -> Iterator[str]:
     yield from ("", "## Why it matters", "", rule.why, "", "## What to do", "", rule.do)
     yield from ("", "## This has it", "", *_code(rule.fires), "", "## This has not", "", *_code(rule.silent))
     yield ""
-    yield f"Where it is meant so: `# loopscope: ignore[{rule.name}]` on the line of its `def`, or of its class."
+    comment = f"`# loopscope: ignore[{rule.name}]` on the line of its `def`, or of its class"
+    option = f"`loopscope check --ignore {rule.name}`"
+    yield f"Where it is meant so: {option if rule.needs == 'recording' else f'{comment}; or {option}'}."
 
 
 def _code(text: str) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ def render(view: View, options: Options) -> str:
     if own:
         lines += ["", "* yours"]
         lines += [f"{INDENT}{say.mine(one)} in {say.inside(one)}: {say.yours(one)}" for one in own]
+    found = [f"{what}: {text}" for what, text in say.found(view)]
+    lines += ["", *found] if found else []
     if options.verbose:
         lines += ["", *(f"{what}: {meaning}" for what, meaning in say.LEGEND)]
     return "\n".join(lines) + "\n"

@@ -28,6 +28,7 @@ CANCEL = "red"
 STEP = "green"
 MINE = "bold magenta"
 WHY = "yellow"
+FOUND = {"error": "bold red"}
 NEVER = "dim strike"
 QUIET = "dim"
 
@@ -96,7 +97,7 @@ class _Drawing:
         yield self.tree()
         own = list(landed(self.view.root))
         yield from [Text(), *self.own(own)] if own else []
-        legend = list(self.legend())
+        legend = [*self.legend(), *self.found()]
         yield from [Text(), *legend] if legend else []
 
     def tree(self) -> Tree:
@@ -139,6 +140,10 @@ class _Drawing:
         if said:
             yield _Line([Text("   ") + one if at else one for at, one in enumerate(said)])
 
+    def found(self) -> Iterator[RenderableType]:
+        for what, text in say.found(self.view):
+            yield _Hanging(self.text(f"{what}  ", FOUND.get(what, WHY)), self.text(text))
+
     # -- lines ---------------------------------------------------------------------------------------------
 
     def line(self, item: Entry, column: int = 0) -> RenderableType:
@@ -176,7 +181,7 @@ class _Drawing:
     def described(self, item: Entry, first: RenderableType) -> RenderableType:
         if not self.options.verbose or not item.about:
             return first
-        styles = {"says": "italic", "does": "", "note": WHY, "stands": MINE}
+        styles = {"says": "italic", "does": "", "note": WHY, "warning": WHY, "stands": MINE, **FOUND}
         lines = [(self.text(f"{what}  ", QUIET), self.text(text, styles.get(what, QUIET))) for what, text in item.about]
         return Group(first, *(Padding(_Hanging(*line), (0, 0, 0, 2), expand=False) for line in lines))
 

@@ -24,12 +24,14 @@ from loopscope.adapters.ignite.attached import Ids, attached, late, walk_events
 from loopscope.adapters.ignite.binding import Filters, Member, bind, flags, members, step_effects
 from loopscope.adapters.ignite.dispatch import DISPATCHING, adopt, attach, calibrate, verify
 from loopscope.adapters.ignite.doings import Doings, Openings, doings
+from loopscope.adapters.ignite.examining import examine
 from loopscope.adapters.ignite.given import attached_by
 from loopscope.adapters.ignite.lines import Lines
 from loopscope.adapters.ignite.names import Names
 from loopscope.adapters.ignite.plan import NAMES, planned
 from loopscope.adapters.ignite.process import Process, process
 from loopscope.adapters.ignite.protocol import Protocol
+from loopscope.callbacks import Examined
 from loopscope.catalog import described
 from loopscope.catalog.ignite import EVENTS
 from loopscope.errors import BadValue, UnknownChoice
@@ -46,6 +48,7 @@ __all__ = [
     "describe",
     "describe_call",
     "event_docs",
+    "examined",
     "facts",
     "verify",
     "versions",
@@ -133,16 +136,39 @@ def describe_call(obj: Engine, method: str, arguments: Mapping[str, object], cbs
         return _described(obj, {"data": None, **arguments}, cbs)
 
 
+def examined(obj: Engine, method: str, arguments: Mapping[str, object], cbs: object = None) -> Examined:
+    """Return what rules read of the handlers of the same call, beside its loop.
+
+    `arguments` may have the `epochs` of `describe` among those of the call.
+    """
+    if method not in RUNS:
+        raise UnknownChoice.of("run", method, RUNS)
+    own: dict[str, object] = {"data": None, **{name: value for name, value in arguments.items() if name in NAMES}}
+    if arguments.get("epochs") is not None:
+        own["max_epochs"] = arguments["epochs"]
+    with collector.paused():
+        found = _members(obj, cbs)
+        return examine(obj, found, planned(obj, own, Lines.of(obj)), process(obj, _fired(found)))
+
+
+def _members(engine: Engine, cbs: object) -> list[Member]:
+    """Return who is attached, those of `cbs` behind the others."""
+    entries = [*attached(engine), *attached_by(engine, cbs)]
+    entries += late(entries)
+    return members(engine, entries, Ids(entries))
+
+
+def _fired(found: list[Member]) -> tuple[str, ...]:
+    return tuple(name for member in found for name, _ in member.doing.fires)
+
+
 def _described(engine: Engine, arguments: Mapping[str, object], cbs: object) -> Loop:
-    own = attached_by(engine, cbs)
     lines = Lines.of(engine)
     plan = planned(engine, arguments, lines)
-    entries = [*attached(engine), *own]
-    entries += late(entries)
-    found = members(engine, entries, Ids(entries))
+    found = _members(engine, cbs)
     doing = doings(engine, engine._process_function, step_effects(engine), (engine,))
     openings = _openings(engine, found, doing)
-    steps = process(engine, tuple(name for member in found for name, _ in member.doing.fires))
+    steps = process(engine, _fired(found))
     filters = Filters(plan, openings)
     binding = bind(found, filters)
     protocol = Protocol(

@@ -25,8 +25,10 @@ from loopscope.adapters.keras.binding import bind
 from loopscope.adapters.keras.calibrate import calibrate
 from loopscope.adapters.keras.dispatch import DISPATCH, attach
 from loopscope.adapters.keras.dispatch import model_of as dispatched
+from loopscope.adapters.keras.examining import examine
 from loopscope.adapters.keras.members import EVENT_NAMES, gather
 from loopscope.adapters.keras.protocol import evaluate, fit, handed_over, predict
+from loopscope.callbacks import Examined
 from loopscope.catalog import described
 from loopscope.catalog.keras import EVENTS
 from loopscope.errors import BadCallback, BadValue, UnknownChoice
@@ -44,6 +46,7 @@ __all__ = [
     "describe_call",
     "dispatched",
     "event_docs",
+    "examined",
     "facts",
     "verify",
     "versions",
@@ -130,6 +133,14 @@ def describe_call(obj: Any, method: str, arguments: Mapping[str, object], cbs: o
         raise UnknownChoice.of("run", method, RUNS)
     with collector.paused():
         return _described(obj, method, Arguments.of(obj, method, arguments), _own(cbs))
+
+
+def examined(obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Examined:
+    """Return what rules read of the callbacks of the same call, beside its loop."""
+    with collector.paused():
+        asked = Arguments.of(obj, method, arguments)
+        found = gather(asked.callbacks, _own(cbs), method, asked.verbose)
+        return examine(obj, method, asked, found.members)
 
 
 def _described(obj: Any, run: str, arguments: Arguments, own: list[Callback]) -> Loop:

@@ -19,6 +19,7 @@ import torch
 from loopscope import collector
 from loopscope.adapters.lightning.binding import KEPT, Bound, bind
 from loopscope.adapters.lightning.evaluating import Evaluating
+from loopscope.adapters.lightning.examining import examine
 from loopscope.adapters.lightning.given import RUNS, Given, given
 from loopscope.adapters.lightning.hooks import HOOKS, QUIET
 from loopscope.adapters.lightning.members import Member, Members, listed, members
@@ -33,9 +34,10 @@ from loopscope.adapters.lightning.running import Running
 from loopscope.adapters.lightning.saving import EVENTS as SAVING
 from loopscope.adapters.lightning.saving import saving
 from loopscope.adapters.lightning.stops import Stops, stops
-from loopscope.adapters.lightning.training import ASKING, CLEARED, DUE, LAST, Training
+from loopscope.adapters.lightning.training import ASKING, CHECKING, CLEARED, DUE, LAST, Training
 from loopscope.adapters.lightning.tuning import FLAG as TUNING
 from loopscope.adapters.lightning.tuning import tuned
+from loopscope.callbacks import Examined
 from loopscope.catalog import described
 from loopscope.catalog import lightning as catalog
 from loopscope.errors import BadValue, UnknownChoice
@@ -52,6 +54,7 @@ __all__ = [
     "describe",
     "describe_call",
     "event_docs",
+    "examined",
     "facts",
     "verify",
     "versions",
@@ -123,6 +126,18 @@ def describe_call(obj: Any, method: str, arguments: Mapping[str, object], cbs: o
             return _saved(obj, arguments)
         asked = given(_package(obj), obj, method, arguments)
         return _described(asked, members(asked, cbs))
+
+
+def examined(obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Examined:
+    """Return what rules read of the callbacks of the same call, beside its loop.
+
+    `arguments` may have the `epochs` and `start_epoch` of `describe` among those of the call.
+    """
+    own = {name: value for name, value in arguments.items() if name not in ("epochs", "start_epoch")}
+    epochs: Any = arguments.get("epochs")
+    with collector.paused():
+        asked = given(_package(obj), obj, method, own, epochs=epochs)
+        return examine(asked, members(asked, cbs).members)
 
 
 def _package(obj: Any) -> Package:
@@ -231,7 +246,7 @@ def _loop(asked: Given, root: Scope, bound: Bound, said: tuple[str, ...]) -> Loo
 def _flags(bound: Bound) -> dict[str, bool | None]:
     """Return what is known before the run: of the loop's own flags, and that each callback is still in its list."""
     kept = {need.flag: True for one in bound.all() for need in one.handler.needs if need.flag.startswith(KEPT)}
-    return {DUE: False, ASKING: False, LAST: False, TUNING: False, **kept}
+    return {DUE: False, ASKING: False, CHECKING: False, LAST: False, TUNING: False, **kept}
 
 
 def opened(scope: Scope, bound: Bound) -> Scope:

@@ -39,6 +39,11 @@ class Source:
     def asks(self) -> bool:
         return self.owner is not None and self.defined
 
+    @property
+    def there(self) -> bool:
+        """Whether there is data of this kind."""
+        return self.defined and (self.owner is not None or self.value is not None)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:

@@ -67,7 +67,7 @@ class Training:
 
     def epochs(self, plan: Plan) -> Iterator[Node]:
         least, at = plan.least, 0
-        varies = len({due.checks for due in plan.due}) > 1
+        varies = not all(due.checks for due in plan.due)
         for part in plan.epochs:
             count = _count(part)
             yield self.epoch_part(part, least, plan, plan.due[at : at + count], varies)

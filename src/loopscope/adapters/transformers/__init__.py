@@ -26,6 +26,7 @@ from loopscope.adapters.transformers import notes
 from loopscope.adapters.transformers.binding import Read, bind, opened, read, with_open_end
 from loopscope.adapters.transformers.control import HOME, NOTHING, Steering
 from loopscope.adapters.transformers.dispatch import DISPATCHING, adopt, attach, calibrate, dispatched, verify
+from loopscope.adapters.transformers.examining import examine
 from loopscope.adapters.transformers.members import Member, flow, instances, members
 from loopscope.adapters.transformers.notes import TESTED
 from loopscope.adapters.transformers.opening import Open
@@ -43,6 +44,7 @@ from loopscope.adapters.transformers.settings import (
     without_model,
 )
 from loopscope.adapters.transformers.vocabulary import EVENT_NAMES, NESTING
+from loopscope.callbacks import Examined
 from loopscope.catalog import described
 from loopscope.catalog.transformers import EVENTS
 from loopscope.errors import BadValue, UnknownChoice
@@ -60,6 +62,7 @@ __all__ = [
     "describe_call",
     "dispatched",
     "event_docs",
+    "examined",
     "facts",
     "verify",
     "versions",
@@ -145,6 +148,21 @@ def describe_call(obj: Any, method: str, arguments: Mapping[str, object], cbs: o
             return _bare(obj, method, str(error))
 
 
+def examined(obj: Any, method: str, arguments: Mapping[str, object], cbs: object = None) -> Examined:
+    """Return what rules read of the callbacks of the same call, beside its loop."""
+    with collector.paused():
+        try:
+            found = _members(obj, method, arguments, cbs)
+        except (BadValue, AttributeError):  # it was never set up, which the map says
+            return Examined((), events=EVENT_NAMES)
+        return examine(obj, method, found, overrides(obj), arguments)
+
+
+def _members(trainer: Any, run: str, arguments: Mapping[str, object], cbs: object) -> list[Member]:
+    resumed = resumption(trainer, arguments) if run == "train" else None
+    return members(trainer, instances(cbs), resumed)
+
+
 def _check(obj: Any, run: str, arguments: Mapping[str, object]) -> None:
     """Raise `BadValue` for an argument that the run does not take, and for one that it cannot do without."""
     taken = inspect.signature(getattr(type(obj), run)).parameters
@@ -176,9 +194,7 @@ class _Asked:
             raise BadValue(f"this {name} has no callback_handler. Was its __init__ run? Type {name}(model, args, ...).")
         self.trainer, self.run, self.arguments, self.epochs = trainer, run, arguments, epochs
         self.overrides = overrides(trainer)
-        own = instances(cbs)
-        resumed = resumption(trainer, arguments) if run == "train" else None
-        self.members: list[Member] = members(trainer, own, resumed)
+        self.members: list[Member] = _members(trainer, run, arguments, cbs)
         self.handlers: list[Read] = read(self.members)
         found = self._settings()
         self.settings = replace(found, problems=(*without_model(trainer, run), *found.problems))

@@ -1,0 +1,135 @@
+"""after-cancel-state: what a cancel skips is missed, or taken from the batch before."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.frameworks import need
+
+pytestmark = need("fastai")
+
+from fastai.callback.core import Callback, CancelBatchException, CancelTrainException
+from fastai.callback.tracker import EarlyStoppingCallback, TerminateOnNaNCallback
+from fastai.callback.training import ShortEpochCallback
+from fastai.metrics import mse
+from fastai.test_utils import synth_learner
+
+import loopscope
+
+RULE = "after-cancel-state"
+SEEN: list[object] = []
+
+
+class Skip(Callback):
+    """Leaves out every training batch, before it has a loss."""
+
+    run_valid = False
+
+    def before_batch(self) -> None:
+        raise CancelBatchException
+
+
+def test_fires() -> None:
+    """Recorder counts a batch that was never computed, with the loss that fit begins with."""
+    learn = synth_learner(cbs=Skip())
+    (found,) = loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    assert (found.callback.partition("#")[0], found.event, found.severity) == ("Skip", "before_batch", "warning")
+    assert "Recorder.after_batch still runs and counts the loss and the prediction of the batch before" in found.message
+    assert found.threads == ("fastai#4029", "fastai#4030")
+    learn.fit(1)
+    assert [float(loss) for loss in learn.recorder.losses] == [0.0] * 10
+
+
+def test_fires_for_a_metric() -> None:
+    """In validation a metric fails on the prediction that is not there."""
+
+    class All(Callback):
+        def before_batch(self) -> None:
+            raise CancelBatchException
+
+    learn = synth_learner(cbs=All(), metrics=[mse])
+    assert loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    with pytest.raises(AttributeError, match="pred"):
+        learn.fit(1)
+
+
+def test_fires_for_a_tracker() -> None:
+    """A tracker does not find its figure in an epoch whose training was cancelled."""
+
+    class Short(Callback):
+        order = 70
+
+        def before_train(self) -> None:
+            raise CancelTrainException
+
+    learn = synth_learner(cbs=[Short(), EarlyStoppingCallback()])
+    (found,) = loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    assert found.severity == "error"
+    assert "EarlyStoppingCallback then looks for valid_loss where an epoch has valid_loss" in found.message
+    with pytest.raises(IndexError, match="EarlyStoppingCallback"):
+        learn.fit(1)
+
+
+def test_fires_for_a_late_start() -> None:
+    """Nor in the epochs that start_epoch skips, as fastai skips them by a cancel."""
+    learn = synth_learner(cbs=EarlyStoppingCallback())
+    (found,) = loopscope.check(learn, n_epoch=3, start_epoch=1, select=[RULE]).findings
+    assert (found.callback.partition("#")[0], found.threads) == ("SkipToEpoch", ("fastai#3780",))
+    with pytest.raises(IndexError, match="EarlyStoppingCallback"):
+        learn.fit(3, start_epoch=1)
+
+
+def test_fires_for_the_last_epoch() -> None:
+    """Where the first epoch is not finished, there is no last one."""
+
+    class Tell(Callback):
+        def after_cancel_fit(self) -> None:
+            SEEN.append(self.recorder.values[-1])
+
+    learn = synth_learner(cbs=[TerminateOnNaNCallback(), Tell()], lr=float("inf"))
+    (found,) = loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    assert (found.callback.partition("#")[0], found.event, found.severity) == ("Tell", "after_cancel_fit", "warning")
+    assert "where TerminateOnNaNCallback.after_batch ends the run in its first epoch" in found.message
+    with pytest.raises(IndexError, match="Tell"):
+        learn.fit(1)
+
+
+def test_silent_for_the_last_epoch() -> None:
+    """Who asks first, or where nothing ends the run early, may read it."""
+
+    class Asks(Callback):
+        def after_cancel_fit(self) -> None:
+            if self.recorder.values:
+                SEEN.append(self.recorder.values[-1])
+
+    class Tell(Callback):
+        def after_fit(self) -> None:
+            SEEN.append(self.recorder.values[-1])
+
+    learn = synth_learner(cbs=[TerminateOnNaNCallback(), Asks()], lr=float("inf"))
+    assert not loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    learn.fit(1)
+    learn = synth_learner(cbs=[EarlyStoppingCallback("train_loss"), Tell()])
+    assert not loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    learn.fit(1)
+
+
+def test_silent() -> None:
+    """Behind the loss a batch may be cancelled, and a tracker of train_loss does not mind a short validation."""
+
+    class Later(Callback):
+        def after_loss(self) -> None:
+            raise CancelBatchException
+
+    class Sets(Callback):
+        def before_batch(self) -> None:
+            self.learn.yb = ()
+            raise CancelBatchException
+
+    for callback in (Later(), Sets()):
+        learn = synth_learner(cbs=callback, metrics=[mse])
+        assert not loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+        learn.fit(1)
+    learn = synth_learner(cbs=[ShortEpochCallback(0.2, short_valid=False), EarlyStoppingCallback("train_loss")])
+    assert not loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    learn.fit(1)
