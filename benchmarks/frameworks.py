@@ -20,12 +20,13 @@ PARTS = ("lightning", "transformers", "keras", "ignite")
 def main() -> None:
     parser = part.options(__doc__)
     parser.add_argument("--table", action="store_true", help="measure nothing; print the last table as Markdown")
+    parser.add_argument("--join", action="store_true", help="measure nothing; put the last of the four together")
     given = parser.parse_args()
     if given.table:
         print(*markdown(given.out or RESULTS, "frameworks"), sep="\n")
         return
     folder = part.folder(given)
-    for name in PARTS:
+    for name in () if given.join else PARTS:
         more = ["--quick"] * given.quick + ["--out", str(folder)]
         subprocess.run([sys.executable, Path(__file__).with_name(f"recording_{name}.py"), *more], check=True)
     figures = [figure for name in PARTS for figure in read(folder / f"recording-{name}.json")]

@@ -28,6 +28,7 @@ from loopscope.render.findings import as_json
 from loopscope.render.rules import SITES
 from loopscope.views import tree, unplaced, view
 from tests.loops import fit
+from tests.shipped import sweep
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs/check-json.md").read_text(encoding="utf-8")
@@ -306,6 +307,29 @@ def test_the_document_names_every_field() -> None:
     assert fields_of("The file") == list(written_)
     assert fields_of("Finding") == list(written_["findings"][0])
     assert fields_of("Finding") == [one.name for one in dataclasses.fields(Finding)]
+
+
+# -- true findings ---------------------------------------------------------------------------------------------
+
+
+def test_the_document_of_true_findings() -> None:
+    """Each line of its table is read, names a framework and a rule that there are, once, and says why it is true."""
+    found = list(sweep.rows())
+    text = sweep.DOCUMENT.read_text(encoding="utf-8")
+    assert len(found) == len(re.findall(r"^\| ", text, re.M)) - 2  # the table's own head
+    assert {framework for framework, *_ in found} <= set(ALL)
+    assert {rule for *_, rule, _ in found} <= set(TABLE)
+    assert len({one[:3] for one in found}) == len(found)
+    assert all(why.strip() for *_, why in found)
+
+
+def test_a_sweep_can_fail() -> None:
+    """What is not in the table is seen by the sweep, with where it was found; a note is none of it."""
+    seen = sweep.above_note([("a use", one) for one in findings()])
+    assert {rule for _, rule in seen} == {"dead-order", "unknown-event"}
+    assert seen.keys() - sweep.listed("fastai") == seen.keys()
+    assert all(text.startswith("a use: ") for text in seen.values())
+    assert {rule for _, rule in sweep.notes([("a use", one) for one in findings()])} == {"forced-sync"}
 
 
 # -- explain ---------------------------------------------------------------------------------------------------

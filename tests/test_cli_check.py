@@ -149,7 +149,7 @@ def test_explain() -> None:
     """A rule's page; without a name the list of all; a name that is none gives the choices."""
     status, out, err = command("explain", "dead-order")
     assert (status, err) == (0, "")
-    assert out.startswith("# dead-order\n\nRun_after or run_before is set")
+    assert out.startswith("# dead-order\n\nrun_after or run_before is set")
     status, out, err = command("explain")
     assert (status, err) == (0, "")
     assert [name for name in TABLE if f"| [{name}]" not in out] == []

@@ -64,3 +64,16 @@ class Change:
     def ratio(self) -> float:
         """How many times as long it takes in B; 1.0 for what is no time."""
         return self.paces[1].median / max(self.paces[0].median, 1) if self.paces else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What was compared: `Sides("before.json: learn.fit(2)", "after.json: learn.fit(3)")`, and notes on both."""
+
+    a: str
+    b: str
+    notes: tuple[str, ...] = ()
+
+
+FORMATS = ("text", "json", "markdown")
+"""How a difference can be shown."""

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from loopscope.changes import Change
+from loopscope.changes import FORMATS, Change, Sides
 from loopscope.errors import BadValue, LoopscopeError
 from loopscope.model import Loop
-from loopscope.render import difference, phrases
-from loopscope.render.difference import FORMATS, Sides
+from loopscope.render import phrases
 from loopscope.render.json import load
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ class Difference:
 
     def render(self, format: str = "text", *, width: int | None = None) -> str:
         """Return it as text of `width` columns (None: 100), as json or as markdown; raises `UnknownChoice`."""
+        from loopscope.render import difference
+
         return difference.render(format, self.changes, self._sides(), width)
 
     def show(self, format: str = "text", *, file: TextIO | None = None) -> None:
@@ -69,9 +70,13 @@ class Difference:
         return self.render().removesuffix("\n")
 
     def __repr__(self) -> str:
+        from loopscope.render import difference
+
         return f"<difference of {self.a} and {self.b}: {difference.summary(self.changes)}; print() shows it>"
 
     def __rich__(self) -> RenderableType:
+        from loopscope.render import difference
+
         return difference.renderable(self.changes, self._sides())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:

@@ -137,7 +137,7 @@ def tensorboard(engine: Engine, folder: Path) -> None:
     logger.attach(engine, OptimizerParamsHandler(engine.optimizer), Events.ITERATION_STARTED)
     logger.attach(engine, WeightsScalarHandler(engine.model), Events.EPOCH_COMPLETED)
     logger.attach(engine, GradsHistHandler(engine.model), Events.EPOCH_COMPLETED)
-    engine.logger = logger
+    engine.tensorboard = logger
 
 
 def timer(engine: Engine, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import lightning.pytorch.callbacks as cb
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel, DemoModel, ManualOptimBoringModel
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
@@ -148,6 +149,9 @@ MODELS: Mapping[str, Callable[[], pl.LightningModule]] = {
     "Stepping": Stepping,
     "Scheduled": Scheduled,
     "Plateau": Plateau,
+    "BoringModel": BoringModel,
+    "DemoModel": DemoModel,
+    "ManualOptimBoringModel": ManualOptimBoringModel,
 }
 
 

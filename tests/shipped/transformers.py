@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import transformers.trainer_callback as core
-from transformers import integrations
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, integrations
 from transformers.integrations import TensorBoardCallback
 
 from loopscope.adapters.transformers import RUNS
-from tests.adapters.cases.transformers import trainer
+from tests.adapters.cases.transformers import Net, Numbers, trainer
 from tests.shipped.sweep import Use
 
 NOT_ADDED = {
@@ -80,6 +80,7 @@ def uses() -> Iterator[Use]:
     for run in RUNS:
         yield Use(f"a bare trainer, {run}", trainer, run, functools.partial(given, run))
     yield Use("several", _several, "train")
+    yield Use("from sequence to sequence", _sequences, "train")
 
 
 def _with(make: Callable[[], Any], settings: Mapping[str, Any], folder: Path) -> Any:
@@ -95,6 +96,11 @@ def _unbuilt(name: str, made: Any) -> Mapping[str, Any]:
 
 def _several(folder: Path) -> Any:
     return trainer(folder, core.EarlyStoppingCallback(3), TensorBoardCallback(), **BEST, disable_tqdm=False)
+
+
+def _sequences(folder: Path) -> Any:
+    args = Seq2SeqTrainingArguments(str(folder / "out"), report_to="none", use_cpu=True)
+    return Seq2SeqTrainer(Net(), args, train_dataset=Numbers(8), eval_dataset=Numbers(6))
 
 
 def given(run: str, made: Any) -> Mapping[str, Any]:

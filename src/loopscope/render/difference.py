@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from loopscope.changes import Change, Pace
+from loopscope.changes import FORMATS, Change, Pace, Sides
 from loopscope.errors import UnknownChoice
 from loopscope.render.markdown import escape
 from loopscope.render.phrases import plain
@@ -26,7 +26,6 @@ from loopscope.render.plaintext import printed
 from loopscope.render.report.figures import counted, duration, factor, percent
 from loopscope.render.report.screen import ASCII
 
-FORMATS = ("text", "json", "markdown")
 SCHEMA = "loopscope/difference"
 VERSION = 1
 WIDTH = 100
@@ -35,15 +34,6 @@ STYLES: Mapping[str, str] = MappingProxyType(
     {"added": "green", "removed": "red", "moved": "cyan", "changed": "yellow", "slower": "red", "faster": "green"}
 )
 TIMES = ("slower", "faster")
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """What was compared: `Sides("before.json: learn.fit(2)", "after.json: learn.fit(3)")`, and notes on both."""
-
-    a: str
-    b: str
-    notes: tuple[str, ...] = ()
 
 
 def render(format: str, changes: Sequence[Change], sides: Sides, width: int | None = None) -> str:

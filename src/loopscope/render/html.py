@@ -75,10 +75,12 @@ def _element(view: View, options: Options) -> Element:
         SubElement(SubElement(top, "p"), "mark").text = "★ yours"
         listed = SubElement(top, "ul")
         for one in own:
-            SubElement(listed, "li").text = f"{say.mine(one)} in {say.inside(one)}: {say.yours(one)}"
+            SubElement(listed, "li").text = f"{say.mine_inside(one)}: {say.yours(one)}"
     for what, text in say.found(view):
         _said(SubElement(top, "p"), "em", f"{what}: {text}")
-    SubElement(SubElement(top, "p"), "small").text = "; ".join(f"{what}: {meaning}" for what, meaning in say.LEGEND)
+    SubElement(SubElement(top, "p"), "small").text = "; ".join(
+        f"{what}: {meaning}" for what, meaning in say.legend(view.loop)
+    )
     return top
 
 

@@ -26,11 +26,11 @@ def render(view: View, options: Options) -> str:
     own = list(landed(view.root))
     if own:
         lines += ["", "★ yours:", ""]
-        lines += [f"- {escape(say.mine(one))} in {escape(say.inside(one))}: {escape(say.yours(one))}" for one in own]
+        lines += [f"- {escape(say.mine_inside(one))}: {escape(say.yours(one))}" for one in own]
     found = [f"- *{what}:* {escape(text)}" for what, text in say.found(view)]
     lines += ["", *found] if found else []
     if options.verbose:
-        lines += ["", "; ".join(f"*{what}:* {meaning}" for what, meaning in say.LEGEND)]
+        lines += ["", "; ".join(f"*{what}:* {meaning}" for what, meaning in say.legend(view.loop))]
     return "\n".join(lines) + "\n"
 
 

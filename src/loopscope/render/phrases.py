@@ -10,12 +10,14 @@ from loopscope.findings import SEVERITIES, Finding
 from loopscope.model import ONCE, Loop, Place, Raise
 from loopscope.views import Landed, Neighbours, Row, View, unplaced
 
-LEGEND = (
-    ("says", "the docstring"),
-    ("does", "read from the source, which was not run"),
-    ("uncaught here", "what nothing would catch if it were raised at this event"),
-)
-"""What the words in front of the lines of a verbose map mean."""
+LEGEND = (("says", "the docstring"), ("does", "read from the source, which was not run"))
+UNCAUGHT = ("uncaught here", "what nothing would catch if it were raised at this event")
+
+
+def legend(loop: Loop) -> tuple[tuple[str, str], ...]:
+    """Return what the words in front of the lines of a verbose map mean, those of them that it can have."""
+    return (*LEGEND, UNCAUGHT) if loop.cancels else LEGEND
+
 
 PACKAGES = ("/site-packages/", "/dist-packages/")
 
@@ -156,6 +158,12 @@ def mine(landed: Landed) -> str:
     """Return which of one's own callbacks stands at which event: `SkipWildBatch at after_loss`."""
     event = "" if landed.row.handler is None else landed.row.handler.event
     return plain(f"{landed.row.name} at {event}")
+
+
+def mine_inside(landed: Landed) -> str:
+    """Return the same with the scopes around it, where there are any: `SkipWildBatch at after_loss in train > batch`."""
+    where = inside(landed)
+    return f"{mine(landed)} in {where}" if where else mine(landed)
 
 
 def inside(landed: Landed) -> str:

@@ -20,11 +20,11 @@ def render(view: View, options: Options) -> str:
     own = list(landed(view.root))
     if own:
         lines += ["", "* yours"]
-        lines += [f"{INDENT}{say.mine(one)} in {say.inside(one)}: {say.yours(one)}" for one in own]
+        lines += [f"{INDENT}{say.mine_inside(one)}: {say.yours(one)}" for one in own]
     found = [f"{what}: {text}" for what, text in say.found(view)]
     lines += ["", *found] if found else []
     if options.verbose:
-        lines += ["", *(f"{what}: {meaning}" for what, meaning in say.LEGEND)]
+        lines += ["", *(f"{what}: {meaning}" for what, meaning in say.legend(view.loop))]
     return "\n".join(lines) + "\n"
 
 

@@ -129,12 +129,13 @@ class _Drawing:
         column = max(len(say.mine(one)) for one in own)
         for one in own:
             head = self.text(f"  {say.mine(one)}".ljust(column + 2))
-            yield _Line([head, self.text(f"  {say.yours(one)}"), self.text(f"  in {say.inside(one)}", QUIET)])
+            where = say.inside(one)
+            yield _Line([head, self.text(f"  {say.yours(one)}"), self.text(f"  in {where}" if where else "", QUIET)])
 
     def legend(self) -> Iterator[RenderableType]:
         for remark, number in self.footnotes.items():
             yield _Hanging(self.text(f"[{number}] ", WHY), self.text(remark))
-        for what, meaning in say.LEGEND if self.options.verbose else ():
+        for what, meaning in say.legend(self.view.loop) if self.options.verbose else ():
             yield _Hanging(self.text(f"{what}  ", QUIET), self.text(meaning, QUIET))
         said = [self.sign(sign) + self.text(MEANING[sign], QUIET) for sign in MEANING if sign in self.used]
         if said:
