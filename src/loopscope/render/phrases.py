@@ -161,7 +161,7 @@ def mine(landed: Landed) -> str:
 
 
 def mine_inside(landed: Landed) -> str:
-    """Return the same with the scopes around it, where there are any: `SkipWildBatch at after_loss in train > batch`."""
+    """Return the same with the scopes around it, if there are any: `SkipWildBatch at after_loss in train > batch`."""
     where = inside(landed)
     return f"{mine(landed)} in {where}" if where else mine(landed)
 
