@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from loopscope.callbacks import Callback, Method
 from loopscope.model import Handler, Place, Trust
+
+if TYPE_CHECKING:
+    from loopscope.callbacks import Callback, Method
 
 Severity = Literal["error", "warning", "note"]
 """`error`: the run fails, or does not do what its author wrote; `warning`: it probably does not, or will fail under a

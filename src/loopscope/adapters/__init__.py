@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import entry_points
 from types import CodeType, MappingProxyType
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from loopscope import collector
-from loopscope.callbacks import Examined
 from loopscope.errors import UnknownObject
 from loopscope.model import Loop
+
+if TYPE_CHECKING:
+    from loopscope.callbacks import Examined
 
 TABLE: Mapping[str, str] = MappingProxyType(
     {

@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from loopscope.callbacks import Ignore
 from loopscope.checks.rule import Case, Check, Measured, Rule
 from loopscope.errors import LoopscopeError, UnknownChoice
-from loopscope.examining import ignores_at
 from loopscope.findings import SEVERITIES, Finding
+
+if TYPE_CHECKING:
+    from loopscope.callbacks import Ignore
 
 __all__ = ["TABLE", "BadIgnore", "Case", "Check", "Measured", "Rule", "check", "rule", "rules"]
 
@@ -92,6 +93,8 @@ def check(case: Case, select: Iterable[str] = (), ignore: Iterable[str] = ()) ->
     ignored = _ignored(case)
     found = [one for name in names for one in _findings(case, name) if not _is_ignored(one, ignored)]
     if case.examined is None:  # what was recorded, or saved
+        from loopscope.examining import ignores_at
+
         found = [one for one in found if one.place is None or one.rule not in _named(ignores_at(one.place))]
     return tuple(sorted(dict.fromkeys(found), key=lambda one: SEVERITIES.index(one.severity)))
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from loopscope.callbacks import Callback, Examined, Method
 from loopscope.findings import ALL, Finding, Rule
-from loopscope.model import Handler, Loop
-from loopscope.report import Report
-from loopscope.views import Row
 
-if TYPE_CHECKING:  # it needs numpy, which `import loopscope.api` leaves alone
+if TYPE_CHECKING:  # what the api imports has to be light: the first map of a process waits for it
+    from loopscope.callbacks import Callback, Examined, Method
+    from loopscope.model import Handler, Loop
     from loopscope.placing import Placed
+    from loopscope.report import Report
+    from loopscope.views import Row
 
 __all__ = ["ALL", "Case", "Check", "Measured", "Rule"]
 
