@@ -438,7 +438,7 @@ def test_a_version_that_was_not_tested_is_told(tmp_path, monkeypatch):
         ),
         ("predict", {}, BadValue, "type test_dataset=..."),
         ("train", {"arguments": {"resume_from_checkpoint": True}}, BadValue, "There is no checkpoint in"),
-        ("train", {"arguments": {"resume_from_checkpoint": "nowhere"}}, BadValue, "Nowhere is no checkpoint"),
+        ("train", {"arguments": {"resume_from_checkpoint": "nowhere"}}, BadValue, "nowhere is no checkpoint"),
         ("train", {"cbs": print}, BadCallback, "is no callback of Transformers"),
         ("train", {"cbs": Inside.__mro__[-1]}, BadCallback, "the class object is no callback"),
     ],

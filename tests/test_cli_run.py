@@ -153,6 +153,7 @@ def test_a_script_that_fails_runs_as_under_python(tmp_path: Path) -> None:
         (("fit", "_exit 4"), 4, ""),
         (("fit", "kill"), -signal.SIGKILL, None),
         (("thread",), 0, "the end\n"),
+        (("pool",), 0, "the end\n"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -344,3 +344,49 @@ def test_an_evaluator_is_read_once(tmp_path: Path) -> None:
     recording = read(tmp_path / "run.loop")
     assert sum("loop" in name and "call" not in name for name in recording.names.values()) == 2
     assert unexpected(reported(place(recording))) == []
+
+
+# -- what the map cannot read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"max_epochs": 1}, "greater than or equal to the start epoch"),
+        ({"max_epochs": "a"}, "not supported between"),
+        ({"max_epochs": 9, "max_iters": 9}, "mutually exclusive"),
+    ],
+)
+def test_a_run_that_ignite_refuses(
+    arguments: dict[str, Any], error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While it is recorded ignite's own error comes up, of its own class, and a line says why there is no map."""
+    one = Engine(nothing)
+    one.run(THREE, max_epochs=3)
+    with loopscope.record(one, tmp_path / "run.loop"), pytest.raises((ValueError, TypeError), match=error) as caught:
+        one.run(THREE, **arguments)
+    assert not type(caught.value).__module__.startswith("loopscope")
+    assert "loopscope: the loop of run cannot be read, and it runs without a map. " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given", [{"max_epochs": 2.0}, {"max_iters": 4.0}, {"max_epochs": True}, {"epoch_length": 3.0}]
+)
+def test_numbers_that_are_whole_to_ignite(given: dict[str, Any], tmp_path: Path) -> None:
+    """1e4 and True are counted up to as ignite does."""
+    one = Engine(nothing)
+    report, _ = recorded(one, tmp_path, lambda: one.run(list(THREE), **given))
+    assert unexpected(report) == []
+
+
+def test_an_engine_whose_run_passes_all_on(tmp_path: Path) -> None:
+    """The arguments in `*args` are known by ignite's names for their places."""
+
+    class Own(Engine):
+        def run(self, *args: Any, **kwargs: Any) -> Any:
+            return super().run(*args, **kwargs)
+
+    one = Own(nothing)
+    report, fired = recorded(one, tmp_path, lambda: one.run(THREE, 2))
+    assert unexpected(report) == []
+    assert [event.event for event in fired].count("ITERATION_COMPLETED") == 6

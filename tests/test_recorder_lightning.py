@@ -16,7 +16,9 @@ from tests.frameworks import need
 
 pytestmark = need("lightning")
 
+import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.profilers import AdvancedProfiler, PassThroughProfiler, SimpleProfiler
 
@@ -30,7 +32,7 @@ from loopscope.recording import read
 from loopscope.report import Report
 from loopscope.timing import reported
 from tests.adapters.cases.lightning import quietly
-from tests.adapters.cases.lightning_models import Data, Everywhere, Hooked, Manual, Twin, Valid, loader, trainer_in
+from tests.adapters.cases.lightning_models import Data, Everywhere, Hooked, Manual, Net, Twin, Valid, loader, trainer_in
 from tests.suite import quiet
 from tests.told import sums, told
 
@@ -435,3 +437,47 @@ def test_a_script_is_shown_and_recorded_as_it_is(tmp_path):
     assert "trainer.predict(model, dataloaders=...) finished" in report
     assert "0 unexpected" in report
     assert "exactly equal" in report
+
+
+# -- what the map cannot read ------------------------------------------------------------------------------
+
+
+def test_a_fit_that_lightning_refuses(tmp_path, capsys):
+    """While it is recorded Lightning's own error comes up, and a line says why there is no map."""
+
+    class Stepless(pl.LightningModule):
+        def training_step(self, batch: Any, batch_idx: int) -> None: ...
+
+    trainer = trainer_in(tmp_path)
+    with (
+        loopscope.record(trainer, tmp_path / "run.loop"),
+        pytest.raises(MisconfigurationException, match="No `configure_optimizers"),
+    ):
+        trainer.fit(Stepless(), loader(1))
+    assert "loopscope: the loop of fit cannot be read, and it runs without a map. " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_trainer_whose_fit_passes_all_on(by_name, tmp_path):
+    """Its arguments are known by Lightning's names, those in `*args` by their places."""
+
+    class Own(pl.Trainer):
+        def fit(self, *args: Any, **kwargs: Any) -> None:
+            super().fit(*args, **kwargs)
+
+    with quiet():
+        trainer = Own(
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        with loopscope.record(trainer, tmp_path / "run.loop"):
+            if by_name:
+                quietly(lambda: trainer.fit(model=Net(), train_dataloaders=loader(2)))()
+            else:
+                quietly(trainer.fit)(Net(), loader(2))
+    is_whole(reported(place(read(tmp_path / "run.loop"))))

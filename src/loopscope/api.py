@@ -56,6 +56,7 @@ __all__ = [
     "called",
     "check",
     "check_call",
+    "check_file",
     "check_recording",
     "chosen",
     "diff",
@@ -64,6 +65,7 @@ __all__ = [
     "first_fit",
     "format_of",
     "inspect",
+    "is_file_of_ours",
     "is_recording",
     "load",
     "moments",
@@ -155,13 +157,14 @@ def check(
     """Return what is wrong with the loop that `obj.<run>(...)` would run: `print(check(learn))`; nothing is run.
 
     `run`, `cbs` and `arguments` are those of `inspect`. `select` are the names of the rules to ask (all, if there is
-    none), `ignore` those to leave out. Of a path, `check("run.loop")`, the recording is checked, its cost too.
+    none), `ignore` those to leave out: a list, or one text with commas. Of a path, `check("run.loop")`, the recording
+    is checked, its cost too, and of `check("loop.json")` the loop that was saved there.
     Raises what `inspect` does, `UnknownChoice` for a rule, `BadIgnore` for a comment in the source.
     """
-    choice = (tuple(select), tuple(ignore))
+    choice = _choice(select, ignore)
     chosen(*choice)
     if isinstance(obj, (str, os.PathLike)):
-        return checked.check_recording(obj, choice)
+        return check_file(obj, select, ignore)
     run = run or adapters.find(obj).RUNS[0]
     more: dict[str, Any] = arguments
     described = inspect(obj, run, cbs=cbs, **more).loop
@@ -170,12 +173,35 @@ def check(
 
 def check_call(call: Call, select: Choice = (), ignore: Choice = ()) -> Checked:
     """Return what is wrong with the loop of a call of the user's program, as `first_fit` hands it over."""
-    return checked.check_call(call, (tuple(select), tuple(ignore)))
+    return checked.check_call(call, _choice(select, ignore))
 
 
 def check_recording(path: str | os.PathLike[str], select: Choice = (), ignore: Choice = ()) -> Checked:
     """Return what is wrong with what was recorded, what it cost included: `check_recording("run.loop")`."""
-    return checked.check_recording(path, (tuple(select), tuple(ignore)))
+    return checked.check_recording(path, _choice(select, ignore))
+
+
+def check_file(path: str | os.PathLike[str], select: Choice = (), ignore: Choice = ()) -> Checked:
+    """Return what is wrong with a recording, or with a loop that was saved as JSON: `check_file("loop.json")`."""
+    if Path(path).suffix == ".json" and not is_recording(path):
+        return checked.check_saved(path, _choice(select, ignore))
+    return check_recording(path, select, ignore)
+
+
+def is_file_of_ours(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is to be read, and not run: a recording, or a loop that was saved as JSON."""
+    return Path(path).suffix == ".json" or is_recording(path)
+
+
+def _choice(select: Choice, ignore: Choice) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return _names(select), _names(ignore)
+
+
+def _names(given: Choice) -> tuple[str, ...]:
+    """Return the names of rules, of which one text may hold several: `"dead-order, run-off"`."""
+    if not isinstance(given, str):
+        return tuple(given)
+    return tuple(name.strip() for name in given.split(",") if name.strip())
 
 
 def is_recording(path: str | os.PathLike[str]) -> bool:

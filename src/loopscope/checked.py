@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loopscope.placing import Placed
     from loopscope.recording import Recording
 
-__all__ = ["FORMATS", "Checked", "Choice", "check_call", "check_object", "check_recording"]
+__all__ = ["FORMATS", "Checked", "Choice", "check_call", "check_object", "check_recording", "check_saved"]
 
 Choice = Iterable[str]
 """Names of rules."""
@@ -33,11 +33,13 @@ Choice = Iterable[str]
 class Checked:
     """What was found: `checked = loopscope.check(learn)`, then `print(checked)` or `if checked.failed: ...`.
 
-    `of` says what was checked. In a notebook it shows itself; `str()` gives plain text.
+    `of` says what was checked; `unasked` are the rules that were wanted, and read the source of callbacks, which a file
+    does not hold. In a notebook it shows itself; `str()` gives plain text.
     """
 
     of: str
     findings: tuple[Finding, ...]
+    unasked: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -48,7 +50,7 @@ class Checked:
         """Return the findings as text of `width` columns (None: 100), or as json; raises `UnknownChoice`."""
         from loopscope.render import findings
 
-        return findings.render(format, self.findings, self.of, _here(), width)
+        return findings.render(format, self.findings, self.of, _here(), width, len(self.unasked))
 
     def show(self, format: str = "text", *, file: TextIO | None = None) -> None:
         """Print the findings to `file` or the screen, in colour only on a terminal."""
@@ -71,7 +73,7 @@ class Checked:
     def __rich__(self) -> RenderableType:
         from loopscope.render.findings import renderable
 
-        return renderable(self.findings, self.of, _here())
+        return renderable(self.findings, self.of, _here(), len(self.unasked))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self)}
@@ -119,8 +121,50 @@ def check_recording(path: str | os.PathLike[str], choice: tuple[Choice, Choice])
             f"{os.fspath(path)} holds no loop: {_loopless(placed.recording)}. "
             f"Check the script instead: loopscope check train.py"
         )
+    unasked = _unasked(os.fspath(path), names, loops, ("loop", "recording"))
     found = sorted(_of_each(loops, placed, names), key=lambda one: SEVERITIES.index(one.severity))
-    return Checked(os.fspath(path) + STATES.get(placed.recording.state, ""), tuple(found))
+    return Checked(os.fspath(path) + STATES.get(placed.recording.state, ""), tuple(found), unasked)
+
+
+def check_saved(path: str | os.PathLike[str], choice: tuple[Choice, Choice]) -> Checked:
+    """Check a loop that was saved as JSON, with the rules that read no more than that. Raises `LoopscopeError`."""
+    names, loop = checks.chosen(*choice), _saved(os.fspath(path))
+    unasked = _unasked(os.fspath(path), names, [loop], ("loop",))
+    found = checks.check(Case(loop, tree(loop)), names) if names else ()
+    return Checked(f"{os.fspath(path)}: {loop.call}", found, unasked)
+
+
+def _saved(path: str) -> Loop:
+    from loopscope.render.json import load
+
+    give = "Give a script, a recording (loopscope run train.py) or a saved loop (loopscope show -o loop.json train.py)."
+    try:
+        with open(path, encoding="utf-8") as file:
+            return load(file.read())
+    except OSError as error:
+        raise LoopscopeError(f"{path} cannot be read ({error.strerror}). {give}") from None
+    except (LoopscopeError, UnicodeDecodeError, RecursionError) as error:
+        raise LoopscopeError(f"{path} is no saved loop: {error} {give}") from None
+
+
+def _unasked(path: str, names: Iterable[str], loops: Iterable[Loop], held: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the rules among `names` that read the callbacks' source; raises if there is none that a file can answer.
+
+    `held` is what such a file has, of what a rule may need.
+    """
+    frameworks = {loop.framework for loop in loops}
+    wanted = [one for one in map(checks.rule, names) if frameworks.intersection(one.frameworks)]
+    unasked = [one for one in wanted if one.needs not in held]
+    if unasked and len(unasked) == len(wanted):
+        told, instead = (
+            ("the source of the callbacks", "the script: loopscope check train.py")
+            if any(one.needs == "callbacks" for one in unasked)
+            else ("a recording of the run", "a recording: loopscope check run.loop")
+        )
+        does = "reads" if len(unasked) == 1 else "read"
+        listed = ", ".join(one.name for one in unasked)
+        raise LoopscopeError(f"{listed} {does} {told}, which {path} does not hold. Check {instead}")
+    return tuple(one.name for one in unasked if one.needs == "callbacks")
 
 
 def _of_each(loops: Iterable[Loop], placed: Placed, names: Iterable[str]) -> list[Finding]:

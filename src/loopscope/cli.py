@@ -334,14 +334,15 @@ def _names(given: tuple[str, ...]) -> tuple[str, ...]:
 )
 @click.option("--select", help="Ask only these rules; several with commas between them.", **RULES)
 @click.option("--ignore", help="Leave these rules out.", **RULES)
-@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT.py|RUN.loop [ARGS]...")
+@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT.py|RUN.loop|LOOP.json ...")
 def check(
     module: bool, format: str, select: tuple[str, ...], ignore: tuple[str, ...], target: tuple[str, ...]
 ) -> Callable[[], None]:
     """Say what is wrong with a script's training loop, before it runs; or with a recording, what it cost included.
 
     SCRIPT runs as it does for `loopscope show`: up to its first fit-like call, and no batch of that. RUN.loop is what
-    `loopscope run` wrote. A rule is left out where its name stands in a comment on the handler's first line, or on that
+    `loopscope run` wrote, LOOP.json what `loopscope show -o` did: of these only the rules are asked that read no
+    source. A rule is left out where its name stands in a comment on the handler's first line, or on that
     of its class: # loopscope: ignore[RULE].
 
     \b
@@ -354,8 +355,8 @@ def check(
     Exit status: 0 nothing above a note; 1 findings; 2 could not be checked.
     """
     api.chosen(select, ignore)
-    if not module and len(target) == 1 and api.is_recording(target[0]):
-        return functools.partial(_check_recording, target[0], format, select, ignore)
+    if not module and len(target) == 1 and api.is_file_of_ours(target[0]):
+        return functools.partial(_check_file, target[0], format, select, ignore)
     program = Program(target[0], target[1:], module)
     return functools.partial(_check, program, functools.partial(_found, format, select, ignore))
 
@@ -366,9 +367,9 @@ def _found(format: str, select: tuple[str, ...], ignore: tuple[str, ...], call: 
     return int(checked.failed)
 
 
-def _check_recording(path: str, format: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> NoReturn:
+def _check_file(path: str, format: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> NoReturn:
     try:
-        checked = api.check_recording(path, select, ignore)
+        checked = api.check_file(path, select, ignore)
     except LoopscopeError as error:
         _fail(error)
     checked.show(format)
@@ -473,30 +474,42 @@ def _show(program: Program, output: Output, specs: list[Spec], closing: str = ST
 
 
 def _check(program: Program, answer: Callable[[Call, TextIO], int]) -> None:
-    """Run `program` up to its first fit, check that, and leave with the exit status: 2 where it came to none."""
-    came = []
+    """Run `program` up to its first fit, check that, and leave with the answer's exit status.
 
-    def noted(call: Call, stdout: TextIO) -> int:
-        came.append(call)
-        return answer(call, stdout)
-
+    That is 2 where it came to no fit; what the program makes of its own end counts in neither case.
+    """
+    came: list[int] = []
     try:
-        _at_first_fit(program, noted, "")
+        _at_first_fit(program, answer, "", "check", came.append)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         if isinstance(error, SystemExit) and came:
-            raise
+            sys.exit(came[0])
         if not isinstance(error, SystemExit):  # the program's own: its status, 1, would say that something was found
             sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(LoopscopeError.exit_code)
 
 
-def _at_first_fit(program: Program, answer: Callable[[Call, TextIO], int], closing: str) -> None:
-    """Run `program` up to its first fit and ask `answer`, which returns the exit status; then say `closing`."""
+def _at_first_fit(
+    program: Program,
+    answer: Callable[[Call, TextIO], int],
+    closing: str,
+    command: str = "show",
+    told: Callable[[int], None] = lambda status: None,
+) -> None:
+    """Run `program` up to its first fit and ask `answer`, which returns the exit status; then say `closing`.
+
+    `told` is given the status as well: the program may catch the stop and leave with one of its own.
+    """
     stdout, stderr = _stdout(), sys.stderr
 
     def on_fit(call: Call) -> int:
+        status = answered(call)
+        told(status)
+        return status
+
+    def answered(call: Call) -> int:
         for stream in (sys.stdout, sys.stderr):  # what the script printed so far comes before the map
             with suppress(Exception):
                 stream.flush()
@@ -510,7 +523,7 @@ def _at_first_fit(program: Program, answer: Callable[[Call, TextIO], int], closi
         return status
 
     try:
-        first_fit(program, on_fit)
+        first_fit(program, on_fit, command)
     except LoopscopeError as error:
         if raised_by_program(error):
             raise

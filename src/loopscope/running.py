@@ -52,7 +52,13 @@ def run_recorded(program: Program, how: Recorded) -> None:
 
 
 def _join_threads() -> None:
-    """Wait as python does at its end: a thread of the program may still train."""
+    """Wait as python does at its end: a thread of the program may still train.
+
+    Before that python tells pools of threads to end, whose threads would wait for work for ever.
+    """
+    for end in reversed(getattr(threading, "_threading_atexits", [])):
+        with suppress(Exception):
+            end()
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             with suppress(KeyboardInterrupt, RuntimeError):

@@ -59,12 +59,13 @@ def known_calls() -> dict[str, dict[str, tuple[str, ...]]]:
     return calls
 
 
-def first_fit(program: Program, on_fit: Callable[[Call], int]) -> NoReturn:
+def first_fit(program: Program, on_fit: Callable[[Call], int], command: str = "show") -> NoReturn:
     """Run `program` up to its first fit-like call: `on_fit(call)` is asked at once and returns the exit status.
 
     Nothing of the call has run then. Afterwards `StopAtFit` unwinds the program, so its `finally` blocks and exit
     handlers do run. A program that swallows it and comes to another such call, or that made the call in another thread
-    than the main one, is ended on the spot with `os._exit`: neither can be unwound from there.
+    than the main one, is ended on the spot with `os._exit`: neither can be unwound from there. `command` is what the
+    user typed.
     Raises `StopAtFit`, `NoFit`, or what the program itself raised.
     """
     first = _FirstFit(on_fit)
@@ -74,14 +75,14 @@ def first_fit(program: Program, on_fit: Callable[[Call], int]) -> NoReturn:
         execute(program)
     except SystemExit as end:
         if not first.reached:
-            _no_fit(program, calls, end.code)
+            _no_fit(program, calls, end.code, command)
         if end.code:
             raise
     if not _other_threads():
         calls.remove()
     if first.reached:
         raise StopAtFit(first.status)
-    _no_fit(program, calls, None)
+    _no_fit(program, calls, None, command)
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ def _other_threads() -> list[str]:
     return [one.name for one in threading.enumerate() if one is not current and not one.daemon]
 
 
-def _no_fit(program: Program, calls: FitCalls, code: object) -> NoReturn:
+def _no_fit(program: Program, calls: FitCalls, code: object, command: str) -> NoReturn:
     """Raise the error that says what was waited for; the text of `sys.exit("text")` comes first, as in python."""
     status = code if isinstance(code, int) else 1
     how = f"left with exit status {status}" if code else "ended"
@@ -134,7 +135,7 @@ def _no_fit(program: Program, calls: FitCalls, code: object) -> NoReturn:
     running = f" Still running: {', '.join(threads)}; a call made there is shown." if threads else ""
     raise NoFit(
         f"{program} {how} without a fit-like call. {waited_for(calls)}{running}\n"
-        f"If the training needs arguments, give them after the script: loopscope show {program} ARGS. "
+        f"If the training needs arguments, give them after the script: loopscope {command} {program} ARGS. "
         f"Calls in processes that the script starts are not seen.",
         status if code else LoopscopeError.exit_code,
     )

@@ -188,8 +188,13 @@ class Session:
         subject = self._known(call.obj)
         if subject is None or self.recorder is None or self.recorder.tape.stopped:
             return None
-        with collector.paused():
-            return subject.begin(call.obj, lambda: describe(call), call.place)
+        try:
+            with collector.paused():
+                return subject.begin(call.obj, lambda: describe(call), call.place)
+        except Exception as error:  # what it is said here must not come up in the program in place of its own call
+            why = str(error) if isinstance(error, LoopscopeError) else f"{type(error).__name__}: {error}"
+            self._tell_once(f"loopscope: the loop of {call.method} cannot be read, and it runs without a map. {why}")
+            return None
 
     def _tell_once(self, line: str) -> None:
         if line not in self._told:

@@ -1,5 +1,6 @@
 """Trains a small learner that always learns the same, and then does what its arguments say, one after the other."""
 
+import concurrent.futures
 import os
 import signal
 import sys
@@ -99,6 +100,14 @@ def thread():
     other.start()
 
 
+def pool():
+    """Leave a pool of threads open, which python ends at its own end."""
+    global kept
+    kept = concurrent.futures.ThreadPoolExecutor(2)
+    kept.submit(print, "saved").result()
+    fit()
+
+
 def several():
     one = fit(epochs=1)
     two = fit(epochs=1)
@@ -128,6 +137,7 @@ ORDERS = {
     "nested": nested,
     "forked": forked,
     "thread": thread,
+    "pool": pool,
     "several": several,
     "close stderr": lambda: sys.stderr.close(),
     "no stderr": lambda: setattr(sys, "stderr", None),

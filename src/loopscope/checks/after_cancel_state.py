@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from loopscope.callbacks import Method
+from loopscope.callbacks import Callback, Method
 from loopscope.checks.cancels import Cancel, asks_phase, cancels
 from loopscope.checks.rule import Case, Rule
 from loopscope.checks.trackers import Tracker, hears, trackers
 from loopscope.findings import Finding
 from loopscope.model import Handler
+from loopscope.views import Row
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 RULE = Rule(
     name="after-cancel-state",
@@ -18,9 +26,10 @@ RULE = Rule(
     needs="callbacks",
     says="a cancel skips what a callback that still runs relies on",
     why="The after_X of a cancelled scope runs nevertheless. Recorder then counts the loss and the prediction of the "
-    "batch before, or logs fewer figures for the epoch, and a tracker that looks for its own by place misses it.",
+    "batch before, or logs fewer figures for the epoch, and a tracker that looks for its own by place misses it. So "
+    "does a handler of one's own that reads what another one, which was skipped, would have set.",
     do="Cancel where the state is there: in after_loss for a batch, in after_epoch for an epoch that a tracker "
-    "watches; or leave out the data in the DataLoader instead.",
+    "watches; or leave out the data in the DataLoader instead. What a handler behind a cancel reads is set in before_fit.",
     fires="""
         class SkipBatches(Callback):
             def before_batch(self):
@@ -56,6 +65,7 @@ def findings(case: Case) -> Iterator[Finding]:
             told.add(key)
             yield from found
     yield from _unlogged(case)
+    yield from _unset(case)
 
 
 def _stale(case: Case, one: Cancel) -> Iterator[Finding]:
@@ -151,6 +161,147 @@ def _none(handler: Handler, one: Cancel) -> Finding:
         evidence=(
             f"{raising} raises {one.raised.exception}{one.condition}",
             "Recorder adds to recorder.values in after_epoch, which a cancelled fit leaves out",
+        ),
+        threads=(),
+    )
+
+
+# -- what a callback keeps for itself ------------------------------------------------------------------------------
+
+LATE = re.compile(r"\b(?:iter|epoch|n_iter|train_iter|pct_train)\s*(?:>=?|==)\s*0*[1-9.]")
+"""A condition that holds only later: by then every handler has run once."""
+
+BEHIND_ALL = (ast.If, ast.Try, ast.For, ast.While, ast.IfExp, ast.BoolOp, ast.Lambda, ast.comprehension)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """A handler that reads an attribute of its own callback before any other has set it."""
+
+    handler: Handler
+    name: str
+    setter: str
+
+
+def _unset(case: Case) -> Iterator[Finding]:
+    """Yield a finding for each handler behind a cancel that reads what only a skipped handler of its own sets."""
+    events = list(case.rows("event"))
+    told: set[tuple[str, str, str]] = set()
+    for one in cancels(case):
+        for found in _missed(case, one, events):
+            key = found.handler.id, found.handler.event, found.name
+            if key not in told:
+                told.add(key)
+                yield _before_set(one, found)
+
+
+def _missed(case: Case, one: Cancel, events: list[Row]) -> Iterator[Unset]:
+    if one.scope is None or LATE.search(one.raised.when):
+        return
+    at = next(place for place, event in enumerate(events) if event is one.event)
+    first: dict[str, int] = {}
+    for place, event in enumerate(events):
+        first.setdefault(event.name, place)
+    for event in events[at + 1 :]:
+        if event.name in (f"after_cancel_{one.scope}", f"after_{one.scope}"):
+            yield from _reading(case, event, at, first)
+        if event.name == f"after_{one.scope}":
+            return
+
+
+def _reading(case: Case, event: Row, at: int, first: dict[str, int]) -> Iterator[Unset]:
+    """Yield what the handlers of an event read that is first set behind place `at`, and not before this event."""
+    for row in event.children:
+        handler = row.handler
+        callback = None if handler is None else case.callbacks.get(handler.id)
+        if handler is None or callback is None or row.status == "never" or case.shipped(handler):
+            continue
+        method = callback.method(handler.method)
+        for name in () if method is None else _reads(method):
+            setters = _setters(callback, name)
+            skipped = [setter for setter in setters if first.get(setter, -1) > at and setter != event.name]
+            if setters and len(skipped) == len(setters) and not _elsewhere(case, callback, name):
+                yield Unset(handler, name, skipped[0])
+
+
+def _reads(method: Method) -> list[str]:
+    """Return the attributes of `self` that a method reads, whatever happens, and does not set or ask for itself."""
+    if method.node is None:
+        return []
+    whole = list(ast.walk(method.node))
+    texts = {one.value for one in whole if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    stored = {one.attr for one in whole if _is_own(one) and isinstance(one.ctx, ast.Store)}
+    added = {one.target.attr for one in whole if isinstance(one, ast.AugAssign) and _is_own(one.target)}
+    kept = texts | (stored - added)
+    reads = [one.attr for one in _always(method.node.body) if _is_own(one) and isinstance(one.ctx, ast.Load)]
+    also = [one.target.attr for one in method.node.body if isinstance(one, ast.AugAssign) and _is_own(one.target)]
+    return [name for name in dict.fromkeys([*reads, *also]) if name not in kept]
+
+
+def _is_own(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _always(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield the nodes that are run whenever a body is, up to the first statement that may leave it."""
+    for node in body:
+        yield from _within(node)
+        if any(isinstance(one, (ast.Return, ast.Raise)) for one in ast.walk(node)):
+            return
+
+
+def _within(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    if not isinstance(node, (*BEHIND_ALL, *FUNCTIONS)):
+        for child in ast.iter_child_nodes(node):
+            yield from _within(child)
+
+
+def _setters(callback: Callback, name: str) -> list[str]:
+    """Return the methods of a callback that set an attribute; none where it is there already, or a name is computed."""
+    if name in callback.attributes:
+        return []
+    found = []
+    for method in callback.methods:
+        nodes = [] if method.node is None else list(ast.walk(method.node))
+        words = {one.id for one in nodes if isinstance(one, ast.Name)}
+        if words & {"setattr", "store_attr", "vars"} or any(getattr(one, "attr", "") == "__dict__" for one in nodes):
+            return []
+        added = {id(one.target) for one in nodes if isinstance(one, ast.AugAssign)}
+        if any(
+            _is_own(one) and one.attr == name and isinstance(one.ctx, ast.Store) and id(one) not in added
+            for one in nodes
+        ):
+            found.append(method.name)
+    return found
+
+
+def _elsewhere(case: Case, callback: Callback, name: str) -> bool:
+    """Return whether the learner has the name, to which a callback falls through, or another callback sets it."""
+    assert case.examined is not None
+    of_learner = case.examined.settings.get("attributes")
+    if isinstance(of_learner, tuple) and name in of_learner:
+        return True
+    return any(
+        effect.kind == "writes" and effect.target.endswith(f".{name}") and not effect.target == f"self.{name}"
+        for other in case.callbacks.values()
+        for method in other.methods
+        for effect in method.effects
+    )
+
+
+def _before_set(one: Cancel, found: Unset) -> Finding:
+    handler, canceller = found.handler, f"{one.handler.callback}.{one.event.name}"
+    return RULE.at(
+        handler,
+        f"{handler.callback}.{handler.event} reads self.{found.name}, which {found.setter} sets: where {canceller} "
+        f"cancels the first {one.scope}, it is not there yet (AttributeError)",
+        "inferred",
+        do=f"Set self.{found.name} in before_fit.",
+        evidence=(
+            f"{canceller} raises {one.raised.exception}{one.condition}",
+            f"of {handler.callback}'s methods only {found.setter} sets self.{found.name}",
         ),
         threads=(),
     )

@@ -37,14 +37,15 @@ RULE = Rule(
 class Twice:
     """What two objects of a shipped class do to each other, where `same` are equal and one of `other`, if any, is not.
 
-    `only` says what has to be set so that they do.
+    `only` says what has to be set so that they do; of what `shared` lists they have one or more in common.
     """
 
     then: str
     severity: Severity = "error"
     same: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
-    only: tuple[tuple[str, bool], ...] = ()
+    only: tuple[tuple[str, bool | str], ...] = ()
+    shared: str = ""
 
 
 TWICE: Mapping[str, Mapping[str, Twice]] = MappingProxyType(
@@ -56,6 +57,14 @@ TWICE: Mapping[str, Mapping[str, Twice]] = MappingProxyType(
                 "there are two bars, and learn.logger stays that of one when all is over", "warning"
             ),
             "GradientAccumulation": Twice("the loss is divided twice before backward"),
+            "MixedPrecision": Twice(
+                "on a GPU the loss is scaled twice, by one scaler, and the first step fails",
+                "warning",
+                only=(("amp_mode", "fp16"),),
+            ),
+            "ParamScheduler": Twice(
+                "what the earlier one sets of their common hyper-parameters has no effect", "warning", shared="scheds"
+            ),
             "ReduceLROnPlateau": Twice("the learning rate is reduced twice at once", same=("monitor", "patience")),
             "SaveModelCallback": Twice(
                 "each overwrites the best model of the other",
@@ -125,7 +134,13 @@ def twins(framework: str, first: Callback, second: Callback) -> Twice | None:
     same = all(name in mine and mine[name] == yours.get(name) for name in twice.same)
     other = not twice.other or any(mine.get(name) != yours.get(name) for name in twice.other)
     only = all(mine.get(name) == yours.get(name) == value for name, value in twice.only)
-    return twice if same and other and only else None
+    return twice if same and other and only and (not twice.shared or _common(first, second, twice.shared)) else None
+
+
+def _common(first: Callback, second: Callback, setting: str) -> set[str]:
+    """Return what both of two lists hold: the hyper-parameters that two schedulers set."""
+    mine, yours = first.settings.get(setting), second.settings.get(setting)
+    return set(mine) & set(yours) if isinstance(mine, tuple) and isinstance(yours, tuple) else set()
 
 
 def _same(callback: Callback) -> Finding:
@@ -138,7 +153,7 @@ def _same(callback: Callback) -> Finding:
 
 
 def _twins(first: Callback, second: Callback, twice: Twice) -> Finding:
-    names = [*twice.same, *twice.other, *(name for name, _ in twice.only)]
+    names = [*twice.same, *twice.other, *(name for name, _ in twice.only), *filter(None, [twice.shared])]
     return RULE.of(
         second,
         f"{first.id} and {second.id} are two of {first.cls}: {twice.then}",

@@ -26,15 +26,20 @@ WIDTH = 100
 STYLES: Mapping[str, str] = MappingProxyType({"error": "bold red", "warning": "yellow", "note": "cyan"})
 
 
-def render(format: str, findings: Sequence[Finding], of: str, here: str = "", width: int | None = None) -> str:
-    """Return findings as text or json; `of` says what was checked. Raises `UnknownChoice` for another format."""
+def render(
+    format: str, findings: Sequence[Finding], of: str, here: str = "", width: int | None = None, unasked: int = 0
+) -> str:
+    """Return findings as text or json; `of` says what was checked. Raises `UnknownChoice` for another format.
+
+    `unasked` is how many rules there are that only a script can answer.
+    """
     if format not in FORMATS:
         raise UnknownChoice.of("format", format, FORMATS)
     if format == "json":
         return as_json(findings, of)
     from loopscope.render.plaintext import printed
 
-    return printed(renderable(findings, of, here), width or WIDTH, False)
+    return printed(renderable(findings, of, here, unasked), width or WIDTH, False)
 
 
 def as_json(findings: Sequence[Finding], of: str) -> str:
@@ -43,11 +48,11 @@ def as_json(findings: Sequence[Finding], of: str) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
-def renderable(findings: Sequence[Finding], of: str, here: str = "") -> RenderableType:
+def renderable(findings: Sequence[Finding], of: str, here: str = "", unasked: int = 0) -> RenderableType:
     """Return what rich prints: each finding with its reasons, and how many there are."""
     from rich.console import Group
 
-    return Group(*_parts(findings, of, here))
+    return Group(*_parts(findings, of, here), *_left_out(unasked))
 
 
 def _parts(findings: Sequence[Finding], of: str, here: str) -> Iterator[RenderableType]:
@@ -65,6 +70,14 @@ def _parts(findings: Sequence[Finding], of: str, here: str) -> Iterator[Renderab
         yield from _about("met", ", ".join(one.threads))
         yield Text()
     yield Text(f"{plain(of)}: {summary(findings)}", "bold")
+
+
+def _left_out(unasked: int) -> Iterator[RenderableType]:
+    if unasked:
+        from rich.text import Text
+
+        rules, them = ("1 rule reads", "it") if unasked == 1 else (f"{unasked} rules read", "them")
+        yield Text(f"({rules} the callbacks' source: loopscope check train.py asks {them}, too)", "dim")
 
 
 def _about(word: str, text: str) -> Iterator[RenderableType]:

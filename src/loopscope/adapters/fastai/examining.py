@@ -53,6 +53,9 @@ def _callback(member: Member, members: Sequence[Member], read: Reader) -> Callba
         if isinstance(value, PLAIN):
             settings[name] = value
     settings["class_run"] = plain_settings(("run",), {}, cls).get("run")  # what it is again for a new instance
+    scheds = own.get("scheds")
+    if type(scheds) is dict:
+        settings["scheds"] = tuple(name for name in scheds if isinstance(name, str))
     mode = own.get("amp_mode")
     if isinstance(mode, AMPMode):
         settings["amp_mode"] = str(mode.value)

@@ -36,6 +36,8 @@ from loopscope.catalog import described
 from loopscope.catalog.ignite import EVENTS
 from loopscope.errors import BadValue, UnknownChoice
 from loopscope.model import Loop
+from loopscope.passing import passed_on
+from loopscope.source import unwrap
 
 __all__ = [
     "DISPATCHING",
@@ -133,7 +135,12 @@ def describe_call(obj: Engine, method: str, arguments: Mapping[str, object], cbs
     if method not in RUNS:
         raise UnknownChoice.of("run", method, RUNS)
     with collector.paused():
-        return _described(obj, {"data": None, **arguments}, cbs)
+        return _described(obj, {"data": None, **_named(obj, arguments)}, cbs)
+
+
+def _named(engine: Engine, arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return the arguments of a run by ignite's names, whatever an engine of one's own calls them."""
+    return passed_on(unwrap(type(engine).run), unwrap(Engine.run), arguments)
 
 
 def examined(obj: Engine, method: str, arguments: Mapping[str, object], cbs: object = None) -> Examined:

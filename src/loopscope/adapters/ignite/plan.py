@@ -114,8 +114,9 @@ def planned(engine: Engine, arguments: Mapping[str, Any], lines: Lines) -> Plan:
 
     Raises `BadValue` where ignite refuses the call.
     """
-    given = {name: arguments.get(name) for name in NAMES}
+    given: dict[str, Any] = {name: arguments.get(name) for name in NAMES}
     _check(engine, given)
+    given |= {name: int(given[name]) for name in COUNTED if given[name] is not None}
     state = engine.state
     max_epochs, max_iters = state.max_epochs, state.max_iters
     if max_epochs is not None:
@@ -255,6 +256,14 @@ def _length(data: Any) -> int | None:
         return None
 
 
+COUNTED = ("max_epochs", "max_iters", "epoch_length")
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether ignite counts up to a value as to a whole number: 1e4 and True are such to it."""
+    return hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer())
+
+
 def _check(engine: Engine, given: Mapping[str, Any]) -> None:
     """Raise `BadValue` for arguments that `Engine.run` refuses."""
     state, data = engine.state, given["data"]
@@ -262,8 +271,8 @@ def _check(engine: Engine, given: Mapping[str, Any]) -> None:
         raise BadValue(
             f"data={data!r} cannot be iterated over. Accepted: a DataLoader, a list of batches, an iterator."
         )
-    for name in ("max_epochs", "max_iters", "epoch_length"):
-        if given[name] is not None and (isinstance(given[name], bool) or not hasattr(given[name], "__index__")):
+    for name in COUNTED:
+        if given[name] is not None and not _is_whole(given[name]):
             raise BadValue(f"{name}={given[name]!r} is no whole number. Type {name}=1, say.")
     if given["max_epochs"] is not None and given["max_iters"] is not None:
         raise BadValue("run takes max_epochs or max_iters, not both. Leave one of them out.")

@@ -19,6 +19,7 @@ from loopscope.adapters.keras.reading import of_keras, own
 from loopscope.adapters.keras.stopping import assigns, handlers
 from loopscope.adapters.keras.vocabulary import STOPS
 from loopscope.model import Repeat
+from loopscope.passing import passed_on
 from loopscope.source import unwrap
 
 _NO_DATA = "no data is given: type x=... to see how many batches there are"
@@ -38,7 +39,9 @@ class Arguments:
         parameters = {} if function is None else inspect.signature(function).parameters
         empty = inspect.Parameter.empty
         defaults = {name: None if one.default is empty else one.default for name, one in parameters.items()}
-        return cls(run, dict(given), {**defaults, **given})
+        mine = unwrap(getattr(type(model), run, None))
+        named = dict(given) if function is None or mine is None else passed_on(mine, function, given)
+        return cls(run, named, {**defaults, **named})
 
     def __getitem__(self, name: str) -> Any:
         return self.all.get(name)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from loopscope.adapters.lightning.packages import Package
 from loopscope.errors import BadValue, UnknownChoice
+from loopscope.passing import passed_on
+from loopscope.source import unwrap
 
 RUNS = ("fit", "validate", "test", "predict")
 
@@ -110,7 +112,7 @@ def given(
     """
     if run not in RUNS:
         raise UnknownChoice.of("run", run, RUNS)
-    _known(trainer, run, arguments)
+    arguments = _known(package, trainer, run, arguments)
     model = _model(package, trainer, run, arguments.get("model"))
     module = package.part().LightningDataModule
     loaders = arguments.get("train_dataloaders" if run == "fit" else "dataloaders")
@@ -143,11 +145,16 @@ def given(
     return found
 
 
-def _known(trainer: Any, run: str, arguments: Mapping[str, object]) -> None:
+def _known(package: Package, trainer: Any, run: str, arguments: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the arguments by Lightning's names, whatever a Trainer of one's own calls them."""
+    own, stock = unwrap(getattr(type(trainer), run)), unwrap(getattr(package.part().Trainer, run))
+    if own is not stock:
+        return passed_on(own, stock, arguments)
     accepted = list(inspect.signature(getattr(type(trainer), run)).parameters)[1:]
     for name in arguments:
         if name not in accepted:
             raise UnknownChoice.of(f"argument of Trainer.{run}", name, accepted)
+    return arguments
 
 
 def _model(package: Package, trainer: Any, run: str, model: Any) -> Any:

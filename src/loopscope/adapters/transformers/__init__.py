@@ -49,6 +49,8 @@ from loopscope.catalog import described
 from loopscope.catalog.transformers import EVENTS
 from loopscope.errors import BadValue, UnknownChoice
 from loopscope.model import Binding, Loop, Scope
+from loopscope.passing import passed_on
+from loopscope.source import unwrap
 
 __all__ = [
     "DISPATCHING",
@@ -129,7 +131,9 @@ def describe(
     with collector.paused():
         asked = _Asked(obj, run, arguments, cbs, None if epochs is None else _natural("epochs", epochs))
         if asked.problems:
-            raise BadValue(asked.problems[0][0].upper() + asked.problems[0][1:])
+            said = asked.problems[0]
+            own = said.startswith(("this ", "there "))  # others begin with what the user typed
+            raise BadValue(said[0].upper() + said[1:] if own else said)
         return asked.loop()
 
 
@@ -156,6 +160,11 @@ def examined(obj: Any, method: str, arguments: Mapping[str, object], cbs: object
         except (BadValue, AttributeError):  # it was never set up, which the map says
             return Examined((), events=EVENT_NAMES)
         return examine(obj, method, found, overrides(obj), arguments)
+
+
+def _named(trainer: Any, run: str, arguments: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the arguments of a run by Transformers' names, whatever a Trainer of one's own calls them."""
+    return passed_on(unwrap(getattr(type(trainer), run)), unwrap(getattr(Trainer, run)), arguments)
 
 
 def _members(trainer: Any, run: str, arguments: Mapping[str, object], cbs: object) -> list[Member]:
@@ -192,6 +201,7 @@ class _Asked:
         if not isinstance(vars(trainer).get("callback_handler"), CallbackHandler):
             name = type(trainer).__name__
             raise BadValue(f"this {name} has no callback_handler. Was its __init__ run? Type {name}(model, args, ...).")
+        arguments = _named(trainer, run, arguments)
         self.trainer, self.run, self.arguments, self.epochs = trainer, run, arguments, epochs
         self.overrides = overrides(trainer)
         self.members: list[Member] = _members(trainer, run, arguments, cbs)
