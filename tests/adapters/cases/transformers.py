@@ -253,6 +253,20 @@ class Remembers(TrainerCallback, ExportableState):
         return {"args": {"seen": self.seen}, "attributes": {}}
 
 
+class Logs(TrainerCallback):
+    """Logs a figure of its own, which fires on_log inside of its handler, and takes back that a log is due."""
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.log({"begun": 1.0})
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % 2:
+            self.trainer.log({"mine": 1.0})
+
+
 class Leaves(TrainerCallback):
     """Takes itself out of the list that is just gone through: the one behind it is passed over."""
 
@@ -448,6 +462,8 @@ CASES = (
     kind_of("accumulation", Counts, count=10, gradient_accumulation_steps=2, logging_steps=1),
     kind_of("validation in the middle of an epoch", Counts, eval_strategy="steps", eval_steps=3, logging_steps=3),
     kind_of("no validation", Counts),
+    case("a callback that logs", Counts, Logs, logging_steps=1, eval_strategy="epoch"),
+    case("a callback that logs, and nobody else does", Logs, logging_strategy="no"),
     kind_of("two validation loaders", Counts, evaluate=TWO, eval_strategy="epoch"),
     kind_of("validation alone", Counts, run="evaluate"),
     kind_of(

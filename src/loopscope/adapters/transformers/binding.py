@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -22,7 +23,8 @@ from loopscope.adapters.transformers.vocabulary import (
     WAITING,
 )
 from loopscope.handlers import Said, said
-from loopscope.model import Binding, Handler, Need, Raise
+from loopscope.model import Binding, Event, Handler, Need, Raise
+from loopscope.source import syntax
 
 MEANS = {
     STOP: "ends the training",
@@ -36,13 +38,14 @@ MEANS = {
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One handler as it was read: what it says and does, and what it may do to the loop."""
+    """One handler as it was read: what it says and does, and what it may do to the loop; `logs`: it calls `log`."""
 
     member: Member
     event: str
     found: Found
     said: Said
     steering: Steering
+    logs: bool = False
 
 
 def read(members: Iterable[Member], events: Iterable[str] = EVENT_NAMES) -> list[Read]:
@@ -57,9 +60,21 @@ def _read(member: Member, event: str, found: Found) -> Read:
         does = steering(found.target, member.cls)
     elif found.target is None and not member.is_broken(found):
         does = ANYTHING
+    logs = _logs(found.target)
+    if logs:
+        does = does | Steering({LOG: frozenset((False,))})  # which CallbackHandler.on_log sets first of all
     notes = [*found.notes, *_changes(does)]
     told = said(found.target, member.cls, VOCABULARY, waiting=WAITING, notes=notes, passed=PASSED)
-    return Read(member, event, found, told, does)
+    return Read(member, event, found, told, does, logs)
+
+
+def _logs(target: object) -> bool:
+    """Return whether a handler calls something's `log`: of a trainer, it fires on_log inside of the handler."""
+    found = None if target is None else syntax(target)
+    return found is not None and any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log"
+        for node in ast.walk(found.node)
+    )
 
 
 def _changes(does: Steering) -> Iterator[str]:
@@ -121,6 +136,7 @@ def _handler(one: Read, open_: Open) -> Handler:
         sets=tuple(_sets(one, open_)),
         raises=(Raise("AttributeError", True),) if broken else told.raises,
         nested=told.nested,
+        inside=(Event("on_log"),) if one.logs else (),
     )
 
 
