@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import sys
 import time
@@ -204,7 +205,7 @@ def test_on_the_command_line(slow: Path, typed: Callable[..., tuple[int, str]]) 
     """The exit status is 1 where there is something above a note, else 0; the worst comes first."""
     status, said = typed(str(slow))
     assert (status, said.count("slow-handler  Slow#4.after_batch")) == (1, 1)
-    assert said.rstrip().endswith(": 2 warnings")
+    assert said.splitlines()[-2].endswith(": 2 warnings")
     assert typed("--ignore", "slow-handler,growing-handler", str(slow))[0] == 0
     assert '"rule": "slow-handler"' in typed("--format", "json", str(slow))[1]
 
@@ -227,3 +228,41 @@ def test_while_it_is_written(tmp_path: Path) -> None:
         learn.fit(1)
     assert found[0].of == f"{path} (still being written)"
     assert loopscope.check(path).of == str(path)
+
+
+# -- what a recording cannot be asked ----------------------------------------------------------------------------------
+
+
+def test_rules_that_a_recording_cannot_answer(typed: Callable[..., tuple[int, str]]) -> None:
+    """Where only such are selected that is an error, which names them and says what to type."""
+    path = str(FASTAI["closed"])
+    with pytest.raises(
+        LoopscopeError, match=r"unknown-event reads the source of the callbacks, which .* does not hold"
+    ):
+        loopscope.check(path, select="unknown-event")
+    status, said = typed("--select", "unknown-event,dead-order", path)
+    assert status == 2
+    assert "unknown-event read the source of the callbacks" in said
+    assert "Check the script: loopscope check train.py" in said
+
+
+def test_rules_that_are_left_out_are_counted() -> None:
+    """The last line says how many rules the script could answer beside those that were asked; JSON says no more."""
+    checked = loopscope.check(FASTAI["closed"])
+    assert str(checked).splitlines()[-1] == (
+        f"({len(checked.unasked)} rules read the callbacks' source: loopscope check train.py asks them, too)"
+    )
+    assert {checks.rule(name).needs for name in checked.unasked} == {"callbacks"}
+    one = loopscope.check(FASTAI["closed"], select="slow-handler, unknown-event")
+    assert str(one).endswith("(1 rule reads the callbacks' source: loopscope check train.py asks it, too)")
+    assert set(json.loads(checked.render("json"))) == {"checked", "findings"}
+
+
+def test_names_of_rules_in_one_text() -> None:
+    """A text is one name, or several with commas between them, as on the command line."""
+    path = FASTAI["closed"]
+    assert loopscope.check(path, select="slow-handler,data-wait") == loopscope.check(
+        path, select=["slow-handler", "data-wait"]
+    )
+    with pytest.raises(UnknownChoice, match="unknown rule 'dead'"):
+        loopscope.check(path, ignore="dead")

@@ -21,6 +21,7 @@ from loopscope import api, checks
 from loopscope.callbacks import Callback, Examined, Ignore, Method
 from loopscope.checks import TABLE, BadIgnore, Case
 from loopscope.errors import UnknownChoice
+from loopscope.examining import class_place, ignores_at
 from loopscope.findings import ALL, SEVERITIES, Finding, Needs
 from loopscope.model import Place
 from loopscope.render import FORMATS, Options, render
@@ -214,6 +215,115 @@ BAD = """
     class Mine(Callback):  # loopscope: ignore
         def after_batch(self): ...
     """
+
+
+BARE = """
+    from fastai.callback.core import Callback
+    from fastai.callback.training import BnFreeze
+
+    def other():
+        class Mine(BnFreeze):
+            run_before = Callback
+
+    class Mine(BnFreeze): # {comment}
+        run_after = Callback
+
+    class Mine{more}(BnFreeze):
+        run_before = Callback
+    """
+
+
+@pytest.mark.framework("fastai")
+def test_a_class_without_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its statement is found in its module, and so is the comment there: the one that sets what it sets."""
+    from fastai.test_utils import synth_learner
+
+    def found(name: str, comment: str = "", more: str = "2") -> tuple[Finding, ...]:
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(BARE.format(comment=comment, more=more)))
+        mine = importlib.import_module(name).Mine()
+        return loopscope.check(synth_learner(cbs=mine), select=["dead-order"]).findings
+
+    monkeypatch.syspath_prepend(tmp_path)
+    assert {one.place for one in found("bare_plain")} == {Place(str(tmp_path / "bare_plain.py"), 9)}
+    assert found("bare_ignored", "loopscope: ignore[dead-order]") == ()
+    assert {one.place for one in found("bare_twice", more="")} == {Place(str(tmp_path / "bare_twice.py"), 12)}
+    monkeypatch.delitem(sys.modules, "bare_plain")  # a module that is gone
+    assert class_place(type("Mine", (), {"__module__": "bare_plain"})) is None
+
+
+def test_two_statements_that_may_be_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two classes of one name that set the same, no place is given; in Python 3.13 a class knows its line."""
+    (tmp_path / "twice.py").write_text("class Mine:\n    x = 1\n\nclass Mine:\n    x = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    place = class_place(importlib.import_module("twice").Mine)
+    assert place == (Place(str(tmp_path / "twice.py"), 4) if sys.version_info >= (3, 13) else None)
+
+
+HEADS = """
+    import functools
+    from fastai.callback.core import Callback
+
+    class Other(
+        Callback,
+    ):  # loopscope: ignore[dead-order]
+        run_after = Callback
+
+        def after_batch(self): ...
+
+        def befor_epoch(
+            self,
+        ): pass  # loopscope: ignore[unknown-event]
+
+    @functools.cache  # loopscope: ignore[unknown-event]
+    class Mine(Other, metaclass={":": type}[":"]):
+        def befor_batch(self): ...  # noqa # loopscope: ignore[dead-order]
+    """
+
+
+@pytest.mark.framework("fastai")
+def test_a_comment_on_any_line_of_a_head(tmp_path: Path) -> None:
+    """The head of a class or of a function goes to its colon; that of a class begins with its decorators."""
+    from fastai.test_utils import synth_learner
+
+    path = tmp_path / "heads.py"
+    mine = written(tmp_path, HEADS, "heads")
+    rules = ["unknown-event", "dead-order"]
+    for one in (mine, type(mine).__mro__[1]()):
+        found = loopscope.check(synth_learner(cbs=one), select=rules).findings
+        assert [each.rule for each in found] == (["dead-order"] if one is mine else [])
+    at = {n: [one.rules for one in ignores_at(Place(str(path), n))] for n in (10, 12, 18)}
+    assert at == {
+        10: ["dead-order"],
+        12: ["dead-order", "unknown-event"],
+        18: ["unknown-event", "dead-order"],
+    }
+
+
+@pytest.mark.framework("fastai")
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "loopscope: ignored[dead-order]",
+        "loopscope ignore[dead-order]",
+        "Loopscope: ignore[dead-order]",
+        "loopscope: noqa",
+        "noqa #loopscope: ignore-all",
+    ],
+)
+def test_a_misspelt_comment(comment: str, tmp_path: Path) -> None:
+    """What is meant for us and cannot be understood is an error with the right form, on a class and on a handler."""
+    from fastai.test_utils import synth_learner
+
+    on_class = CLASS.replace("loopscope: ignore[dead-order, shared-name]", comment)
+    on_method = METHOD.replace("loopscope: ignore[unknown-event]", comment)
+    for name, line, source in (("on_class", 4, on_class), ("on_method", 5, on_method)):
+        with pytest.raises(BadIgnore) as raised:
+            loopscope.check(synth_learner(cbs=written(tmp_path, source, name)))
+        said = str(raised.value)
+        assert f"{name}.py:{line}: the comment is none that loopscope understands: #" in said
+        assert comment.rpartition("#")[2].strip() in said
+        assert "Type # loopscope: ignore[RULE]" in said
+        assert said.endswith(f"Rules: {', '.join(TABLE)}.")
 
 
 # -- a map with findings ---------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_a_recording(name: str, tmp_path: Path) -> None:
     (tmp_path / "run").write_bytes(FILES[name].read_bytes())
     status, out, err = command("check", "run", cwd=tmp_path)
     assert status in (0, 1)
-    assert out.splitlines()[-1].startswith("run")
+    assert out.splitlines()[-2].startswith("run")
     assert err == ""
 
 
@@ -157,3 +157,47 @@ def test_explain() -> None:
     assert (status, out) == (2, "")
     assert err.startswith("Error: unknown rule 'dead'.")
     assert "Accepted: dead-order, " in err
+
+
+@FASTAI
+@pytest.mark.parametrize(("marks", "expected"), [(["scale"], 1), (["quiet"], 0)])
+def test_a_script_that_leaves_with_a_status_of_its_own(tmp_path: Path, marks: list[str], expected: int) -> None:
+    """Where it catches the stop at its fit and leaves with 3, the status is still that of what was found."""
+    leaves = (
+        f"import runpy, sys\nsys.argv[1:] = {marks!r}\n"
+        f"try:\n    runpy.run_path({str(SCRIPTS / ORDER)!r}, run_name='__main__')\n"
+        "except BaseException:\n    pass\nsys.exit(3)\n"
+    )
+    (tmp_path / "leaves.py").write_text(leaves)
+    status, out, err = command("check", "leaves.py", cwd=tmp_path)
+    assert (status, out.splitlines()[-1].partition(": ")[0], err) == (expected, "learn.fit(2)", "")
+
+
+def test_what_to_type_is_what_was_typed() -> None:
+    """Without a fit the error says how arguments are given to this command."""
+    assert "after the script: loopscope check toy_no_fit.py ARGS." in command("check", "toy_no_fit.py")[2]
+    assert "after the script: loopscope show toy_no_fit.py ARGS." in command("show", "toy_no_fit.py")[2]
+
+
+@FASTAI
+def test_a_saved_loop(tmp_path: Path) -> None:
+    """What `show -o loop.json` wrote is checked by the rules that read the map alone, and not run."""
+    saved = tmp_path / "loop.json"
+    assert command("show", "-o", str(saved), ORDER, "quiet")[0] == 0
+    status, out, err = command("check", "loop.json", cwd=tmp_path)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "loop.json: learn.fit(2): nothing found"
+    assert "the callbacks' source: loopscope check train.py asks them, too)" in out.splitlines()[1]
+    status, out, err = command("check", "--select", "slow-handler", "loop.json", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert "slow-handler reads a recording of the run, which loop.json does not hold" in err
+
+
+@pytest.mark.parametrize("text", ["{}", "[", "\xff"])
+def test_a_saved_loop_that_is_none(tmp_path: Path, text: str) -> None:
+    """Other JSON is refused in one line, and not run as a script."""
+    (tmp_path / "loop.json").write_bytes(text.encode("latin-1"))
+    status, out, err = command("check", "loop.json", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert err.startswith("Error: loop.json is no saved loop: ")
+    assert "Traceback" not in err

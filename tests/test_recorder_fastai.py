@@ -751,7 +751,7 @@ def test_an_exception_from_outside_of_every_event(tmp_path, capsys):
     with pytest.raises(RuntimeError), loopscope.record(learn, tmp_path / "a.loop"):
         learn.fit(2)
     (line,) = lines_of(capsys)
-    assert "RuntimeError left learn.fit(2) at outside of every event (epoch 1, batch 2); " in line
+    assert "RuntimeError left learn.fit(2) outside of every event (epoch 1, batch 2); " in line
 
 
 def test_an_error_after_others_that_were_caught(tmp_path, capsys):

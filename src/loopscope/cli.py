@@ -208,9 +208,18 @@ def show(  # noqa: PLR0913 - one parameter for each option
     Exit status: 0 shown; 2 could not be shown; otherwise the script's own.
     """
     out = Output.checked(format, output, force, verbose)
+    _no_recording(target[0], module)
     specs = [Spec.parse(one) for one in cbs]
     program = Program(target[0], target[1:], module)
     return functools.partial(_show, program, out, specs)
+
+
+def _no_recording(target: str, module: bool) -> None:
+    """Raise `LoopscopeError` where what is to be run as a script is a recording."""
+    if not module and api.is_recording(target):
+        raise LoopscopeError(
+            f"{target} is a recording, not a script. Type loopscope report {target}, or loopscope check {target}."
+        )
 
 
 class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -267,6 +276,7 @@ def run(
 
     Exit status: the script's own; 2 if it could not be started or recorded.
     """
+    _no_recording(target[0], module)
     how = Recorded(None if output is None else Path(output), force, max_size, quiet)
     return functools.partial(_run, Program(target[0], target[1:], module), how)
 
@@ -319,6 +329,9 @@ def report(  # noqa: PLR0913 - one parameter for each option
         click.echo(recording.render(format, depth=depth, sort=sort, top=top), nl=False)
 
 
+LINK = re.compile(r"\[([^]]*)\]\([a-z-]+\.md\)")
+"""A link to another page, which a terminal has not."""
+
 RULES: Mapping[str, Any] = {"multiple": True, "metavar": "RULE", "callback": lambda ctx, param, value: _names(value)}
 
 
@@ -334,7 +347,9 @@ def _names(given: tuple[str, ...]) -> tuple[str, ...]:
 )
 @click.option("--select", help="Ask only these rules; several with commas between them.", **RULES)
 @click.option("--ignore", help="Leave these rules out.", **RULES)
-@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT.py|RUN.loop|LOOP.json ...")
+@click.argument(
+    "target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT.py|RUN.loop|LOOP.json [ARGS]..."
+)
 def check(
     module: bool, format: str, select: tuple[str, ...], ignore: tuple[str, ...], target: tuple[str, ...]
 ) -> Callable[[], None]:
@@ -415,7 +430,14 @@ def explain(rule: str) -> None:
 
     Exit status: 0 shown; 2 for a rule that does not exist.
     """
-    click.echo(api.explain(rule), nl=False)
+    text = api.explain(rule)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(LINK.sub(r"\1", text), hyperlinks=False))
+    else:
+        click.echo(text, nl=False)
 
 
 @loopscope.command(context_settings=HELP)

@@ -9,8 +9,12 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import itertools
 import linecache
 import re
+import sys
+import tokenize
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MappingProxyType
@@ -122,12 +126,15 @@ class Reader:
 def misfit(target: object, passed: Passed, *, bound: bool) -> str:
     """Return why a function cannot take what is passed: `"missing a required argument: 'logs'"`, `""` where it can.
 
-    `bound` says that the object itself comes first. What has no readable signature is taken to fit.
+    `bound` says that the object itself comes first. What has no readable signature is taken to fit. A decorator's
+    wrapper counts, not what it wraps: that may get more than the framework passes.
     """
     function = target.__func__ if isinstance(target, (staticmethod, classmethod)) else target
     first = 1 if bound and not isinstance(target, functools.partialmethod) else 0
+    if "__signature__" in getattr(function, "__dict__", {}):  # what it says of itself, which a call does not ask
+        return ""
     try:
-        signature = inspect.signature(function)  # type: ignore[arg-type]
+        signature = inspect.signature(function, follow_wrapped=False)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return ""
     try:
@@ -158,8 +165,14 @@ def classes(cls: type) -> tuple[str, ...]:
 
 
 def class_place(cls: type) -> Place | None:
-    """Return the line of a class statement, as far as its first method tells its file."""
-    plain = next((one for one in map(unwrap, vars(cls).values()) if one is not None), None)
+    """Return the line of a class statement, as its first method or its module tells its file; None where in doubt."""
+    return _above_its_methods(cls) or _in_its_module(cls)
+
+
+def _above_its_methods(cls: type) -> Place | None:
+    """Return the last class statement of this name above the first method that was written in it."""
+    inside = (one for one in map(unwrap, vars(cls).values()) if one is not None and _is_written_in(one, cls))
+    plain = next((one for one in inside if linecache.getlines(one.__code__.co_filename)), None)
     if plain is None:
         return None
     file = plain.__code__.co_filename
@@ -169,10 +182,80 @@ def class_place(cls: type) -> Place | None:
     return Place(file, above[-1]) if above else None
 
 
+def _is_written_in(function: FunctionType, cls: type) -> bool:
+    return function.__qualname__.rpartition(".")[0] == cls.__qualname__
+
+
+def _in_its_module(cls: type) -> Place | None:
+    """Return the one class statement of its module that can have made a class: the same name, and all that it sets."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    tree = _parsed(file) if isinstance(file, str) else None
+    if tree is None:
+        return None
+    named = [node for name, node in _class_statements(tree) if name == cls.__qualname__]
+    found = [node for node in named if _set_in(node) <= {*vars(cls)}]
+    first = vars(cls).get("__firstlineno__")  # from Python 3.13 on
+    if isinstance(first, int):
+        found = [node for node in found if first in (node.lineno, *(one.lineno for one in node.decorator_list))]
+    return Place(str(file), found[0].lineno) if len(found) == 1 else None
+
+
+def _class_statements(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.ClassDef]]:
+    """Yield all class statements with their qualified names: `("make.<locals>.Mine", node)`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):
+            continue
+        inner = prefix
+        if isinstance(node, ast.ClassDef):
+            yield f"{prefix}{node.name}", node
+            inner = f"{prefix}{node.name}."
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            inner = f"{prefix}{node.name}.<locals>."
+        yield from _class_statements(node, inner)
+
+
+def _set_in(node: ast.ClassDef) -> set[str]:
+    """Return the names that the body of a class statement certainly gives the class, as far as they are plain."""
+    names = [one.name for one in node.body if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+    targets = [target for one in node.body if isinstance(one, ast.Assign) for target in one.targets]
+    found = {*names, *(one.id for one in targets if isinstance(one, ast.Name))}
+    return {name for name in found if not name.startswith("__") or name.endswith("__")}  # the others are mangled
+
+
 def class_ignores(cls: type) -> tuple[Ignore, ...]:
-    """Return the ignore comments on the line of a class statement: they speak for all of the class."""
+    """Return the ignore comments on the head of a class statement: they speak for all of the class."""
     found = class_place(cls)
-    return () if found is None else tuple(_comments(found.file, [found.line]))
+    return () if found is None else tuple(_comments(found.file, _class_head(found.file, found.line)))
+
+
+def _class_head(file: str, line: int) -> range:
+    """Return the lines of a class statement up to its colon, with the decorators right above it."""
+    lines, first = linecache.getlines(file), line
+    while first > 1 and lines[first - 2].lstrip().startswith("@"):
+        first -= 1
+    return range(first, _colon(file, line) + 1)
+
+
+def _colon(file: str, line: int) -> int:
+    """Return the line of the colon that ends the head of the `class` or `def` on a line."""
+    depth = 0
+    try:
+        for token in tokenize.generate_tokens(itertools.islice(linecache.getlines(file), line - 1, None).__next__):
+            depth += (token.string in "([{") - (token.string in ")]}") if token.type == tokenize.OP else 0
+            if token.type == tokenize.OP and token.string == ":" and not depth:
+                return line + token.start[0] - 1
+    except (tokenize.TokenError, SyntaxError):
+        pass
+    return line
+
+
+def _parsed(file: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():  # of what a user's source holds: that is not ours to say again
+            warnings.simplefilter("ignore")
+            return ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError, RecursionError):
+        return None
 
 
 def ignores_at(place: Place) -> tuple[Ignore, ...]:
@@ -181,9 +264,8 @@ def ignores_at(place: Place) -> tuple[Ignore, ...]:
     For what was recorded, whose objects are gone; nothing where the file is gone too, or has changed there.
     """
     linecache.checkcache(place.file)
-    try:
-        tree = ast.parse("".join(linecache.getlines(place.file)))
-    except (SyntaxError, ValueError, RecursionError):
+    tree = _parsed(place.file)
+    if tree is None:
         return ()
     around = [
         node
@@ -193,12 +275,19 @@ def ignores_at(place: Place) -> tuple[Ignore, ...]:
     ]
     if not around or isinstance(around[-1], ast.ClassDef) or around[-1].lineno != place.line:
         return ()
-    head = range(min(one.lineno for one in (around[-1], *around[-1].decorator_list)), around[-1].body[0].lineno)
-    classes = [one.lineno for one in around[-2:-1] if isinstance(one, ast.ClassDef)]
-    return tuple(_comments(place.file, dict.fromkeys([*classes, *(head or [place.line])])))
+    first = min(one.lineno for one in (around[-1], *around[-1].decorator_list))
+    head = range(first, _last_of_head(place.file, around[-1]) + 1)
+    classes = [
+        line for one in around[-2:-1] if isinstance(one, ast.ClassDef) for line in _class_head(place.file, one.lineno)
+    ]
+    return tuple(_comments(place.file, dict.fromkeys([*classes, *head])))
 
 
-COMMENT = re.compile(r"#\s*loopscope:\s*ignore\b\s*(?:\[(?P<rules>[^\]]*)\])?")
+COMMENT = re.compile(r"#\s*loopscope\b[^#]*", re.IGNORECASE)
+"""What is meant for us."""
+
+RIGHT = re.compile(r"#\s*loopscope:\s*ignore\b(?![-\w])\s*(?:\[(?P<rules>[^\]]*)\])?")
+"""What we understand."""
 
 
 def _ignores(plain: FunctionType | None, node: Any) -> Iterator[Ignore]:
@@ -206,15 +295,22 @@ def _ignores(plain: FunctionType | None, node: Any) -> Iterator[Ignore]:
     if plain is None or node is None or isinstance(node, ast.Lambda):
         return
     first = plain.__code__.co_firstlineno
-    last = max(node.lineno, node.body[0].lineno - 1 if node.body else node.lineno)
-    yield from _comments(plain.__code__.co_filename, range(first, last + 1))
+    file = plain.__code__.co_filename
+    yield from _comments(file, range(first, _last_of_head(file, node) + 1))
+
+
+def _last_of_head(file: str, node: Any) -> int:
+    """Return the last line on which a function's comment may stand: that of its colon, or above its body."""
+    body: int = node.body[0].lineno
+    return max(_colon(file, node.lineno), body - 1)
 
 
 def _comments(file: str, numbers: Iterable[int]) -> Iterator[Ignore]:
+    """Yield the comments that are meant for us; of a misspelt one its text, from `#` on, in place of rules."""
     for number in numbers:
-        match = COMMENT.search(linecache.getline(file, number))
-        if match is not None:
-            yield Ignore(match["rules"], Place(file, number))
+        for found in COMMENT.findall(linecache.getline(file, number)):
+            right = RIGHT.match(found)
+            yield Ignore(found.strip() if right is None else right["rules"], Place(file, number))
 
 
 def _does_something(target: object) -> bool:
@@ -245,3 +341,80 @@ def _calls_super(node: ast.AST, name: str) -> bool:
 
 def _is_super(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+
+
+# -- a mapping that is only read -----------------------------------------------------------------------------
+
+READS = frozenset({"get", "keys", "items", "values", "copy", "pop"})
+"""Methods of a mapping that put nothing into it."""
+
+READERS = frozenset(
+    {"all", "any", "bool", "deepcopy", "dict", "enumerate", "float", "hasattr", "id", "isinstance", "iter", "len"}
+    | {"list", "max", "min", "pprint", "print", "repr", "set", "sorted", "str", "sum", "tuple", "type", "zip"}
+)
+"""Functions that put nothing into a mapping that they are given."""
+
+READING_MODULES = frozenset({"copy", "json", "logging", "logger", "np", "numpy", "torch", "wandb", "mlflow"})
+
+BLIND = (ast.If, ast.While, ast.Assert, ast.UnaryOp, ast.BinOp, ast.AugAssign, ast.Compare, ast.FormattedValue)
+PASSING = (ast.Expr, ast.Starred, ast.For, ast.comprehension, ast.Lambda)
+
+
+def may_write(
+    tree: ast.AST, is_it: Callable[[ast.AST], bool], passes: Callable[[ast.Call], bool] = lambda call: False
+) -> bool:
+    """Return whether code may put something into a mapping, or gives it to somebody who may.
+
+    `is_it` tells the mapping's expressions: `logs`, or `trainer.callback_metrics`; other names for it are followed.
+    `passes` names calls that may have it.
+    """
+    above = {id(below): node for node in ast.walk(tree) for below in ast.iter_child_nodes(node)}
+    names: set[str] = set()
+    while True:
+        known = len(names)
+        for node in ast.walk(tree):
+            if is_it(node) or (isinstance(node, ast.Name) and node.id in names):
+                aliases = _aliases(node, above, passes)
+                if aliases is None:
+                    return True
+                names |= aliases
+        if len(names) == known:
+            return False
+
+
+def _aliases(node: ast.AST, above: Mapping[int, ast.AST], passes: Callable[[ast.Call], bool]) -> set[str] | None:
+    """Return the names that one use gives to a mapping; None where it may write into it, or lose sight of it."""
+    parent = above.get(id(node))
+    if isinstance(parent, ast.keyword) and parent.arg is not None:
+        node, parent = parent, above.get(id(parent))
+    if isinstance(parent, ast.Call):
+        return set() if parent.func is not node and (_only_reads(parent) or passes(parent)) else None
+    if isinstance(getattr(node, "ctx", None), ast.Store):  # its name, bound anew
+        return None if isinstance(parent, ast.AugAssign) else set()
+    if isinstance(parent, ast.BoolOp) or (isinstance(parent, ast.IfExp) and parent.test is not node):
+        return _aliases(parent, above, passes)
+    if isinstance(parent, (ast.Assign, ast.AnnAssign)):
+        targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
+        return {one.id for one in targets if isinstance(one, ast.Name)} if _are_names(targets) else None
+    return set() if _is_reading(node, parent, above) else None
+
+
+def _are_names(targets: Iterable[ast.AST]) -> bool:
+    return all(isinstance(one, ast.Name) for one in targets)
+
+
+def _is_reading(node: ast.AST, parent: ast.AST | None, above: Mapping[int, ast.AST]) -> bool:
+    if isinstance(parent, ast.Subscript):
+        return parent.value is not node or not isinstance(parent.ctx, ast.Store)
+    if isinstance(parent, ast.Attribute):
+        call = above.get(id(parent))
+        return parent.attr in READS and isinstance(call, ast.Call) and call.func is parent
+    if isinstance(parent, ast.Dict):  # {**logs}
+        return any(value is node and key is None for key, value in zip(parent.keys, parent.values, strict=True))
+    return isinstance(parent, (*BLIND, *PASSING, ast.IfExp, ast.keyword))
+
+
+def _only_reads(call: ast.Call) -> bool:
+    if isinstance(call.func, ast.Name):
+        return call.func.id in READERS
+    return ast.unparse(call.func).partition(".")[0] in READING_MODULES

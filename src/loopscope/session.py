@@ -252,11 +252,11 @@ def ranked(path: str | os.PathLike[str]) -> Path:
 
 def where(left: Left, file: str) -> str:
     """Return the one line that says where an exception left a recorded run, and what to type next."""
-    at = left.handler or (f"after {left.event}" if left.event else "outside of every event")
+    at = f"at {left.handler}" if left.handler else f"after {left.event}" if left.event else "outside of every event"
     counts = [f"{name} {n}" for name, n in (("epoch", left.epoch), ("batch", left.batch)) if n is not None]
     detail = ", ".join([*([f"event {left.event}"] if left.handler else []), *counts])
     return (
-        f"loopscope: {left.exception} left {left.run} at {at}{f' ({detail})' if detail else ''}; "
+        f"loopscope: {left.exception} left {left.run} {at}{f' ({detail})' if detail else ''}; "
         f"the calls before it: loopscope report {file}"
     )
 

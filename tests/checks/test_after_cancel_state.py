@@ -133,3 +133,92 @@ def test_silent() -> None:
     learn = synth_learner(cbs=[ShortEpochCallback(0.2, short_valid=False), EarlyStoppingCallback("train_loss")])
     assert not loopscope.check(learn, n_epoch=1, select=[RULE]).findings
     learn.fit(1)
+
+
+class First(Callback):
+    """Leaves out the first three training batches, with their losses known."""
+
+    run_valid = False
+
+    def after_loss(self) -> None:
+        if self.iter < 3:
+            raise CancelBatchException
+
+
+def test_fires_for_what_is_not_set_yet() -> None:
+    """after_cancel_batch runs before the first after_batch, which was to set what it reads."""
+
+    class Watch(Callback):
+        def after_batch(self) -> None:
+            self.seen = float(self.loss)
+
+        def after_cancel_batch(self) -> None:
+            SEEN.append(self.seen)
+
+    learn = synth_learner(cbs=[First(), Watch()])
+    (found,) = loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    assert (found.callback.partition("#")[0], found.event, found.severity) == ("Watch", "after_cancel_batch", "warning")
+    assert "reads self.seen, which after_batch sets: where First.after_loss cancels the first batch" in found.message
+    with pytest.raises(AttributeError, match="seen"):
+        learn.fit(1)
+
+
+def test_fires_for_what_was_skipped() -> None:
+    """after_batch runs behind a cancel, too; what it counts up in is not there, as after_step was left out."""
+
+    class Count(Callback):
+        def after_step(self) -> None:
+            self.steps = 1
+
+        def after_batch(self) -> None:
+            self.steps += 1
+
+    learn = synth_learner(cbs=[First(), Count()])
+    (found,) = loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+    assert "Count.after_batch reads self.steps, which after_step sets" in found.message
+    with pytest.raises(AttributeError, match="steps"):
+        learn.fit(1)
+
+
+def test_silent_for_what_is_there() -> None:
+    """Set in __init__, in the class, before the cancel or asked for first: all of it is there."""
+
+    class Holds(Callback):
+        late = 0
+
+        def __init__(self) -> None:
+            self.made = 0
+
+        def before_fit(self) -> None:
+            self.fresh = 0
+
+        def before_batch(self) -> None:
+            self.batch = self.iter
+
+        def after_batch(self) -> None:
+            self.made = self.late = self.fresh = self.batch = self.seen = self.other = 1
+
+        def after_cancel_batch(self) -> None:
+            SEEN.append((self.made, self.late, self.fresh, self.batch))
+            if hasattr(self, "seen"):
+                SEEN.append(self.seen)
+            SEEN.append(getattr(self, "other", None))
+
+    class Late(Callback):
+        run_valid = False
+
+        def after_loss(self) -> None:
+            if self.iter > 3:
+                raise CancelBatchException
+
+    class Watch(Callback):
+        def after_batch(self) -> None:
+            self.seen = 1
+
+        def after_cancel_batch(self) -> None:
+            SEEN.append(self.seen)
+
+    for callbacks in ([First(), Holds()], [Late(), Watch()], [Watch()]):
+        learn = synth_learner(cbs=callbacks)
+        assert not loopscope.check(learn, n_epoch=1, select=[RULE]).findings
+        learn.fit(1)

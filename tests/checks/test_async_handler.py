@@ -111,3 +111,28 @@ def test_silent_on_ignite() -> None:
     RAN.clear()
     of.run([1, 2])
     assert RAN
+
+
+@pytest.mark.framework("ignite")
+def test_fires_where_ignite_attaches_by_decorator() -> None:
+    """@trainer.on gives back the very function: nothing of it runs, unless another decorator sees to it."""
+    from ignite.engine import Engine, Events
+
+    of = Engine(lambda engine, batch: batch)
+
+    @of.on(Events.EPOCH_COMPLETED)
+    async def coroutine(engine: Any) -> None:
+        RAN.append("coroutine")
+
+    @of.on(Events.COMPLETED)
+    @awaited
+    async def sees_to_it(engine: Any) -> None:
+        RAN.append("awaited")
+
+    (found,) = loopscope.check(of, "run", data=[1, 2], select=[RULE]).findings
+    assert (found.severity, found.event) == ("error", "EPOCH_COMPLETED")
+    RAN.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        of.run([1, 2])
+    assert RAN == ["awaited"]

@@ -205,3 +205,35 @@ def test_silent_where_forwarding_goes_on(tmp_path: Path) -> None:
     assert not run.findings(RULE)
     run.fit()
     assert both.calls == older.calls > 0
+
+
+def hooked(every: int | None) -> tuple[Any, list[Any]]:
+    from fastai.callback.hook import HookCallback
+
+    seen: list[Any] = []
+
+    class Looks(HookCallback):
+        def hook(self, module: Any, given: Any, output: Any) -> Any:
+            return output
+
+        def after_batch(self) -> None:
+            seen.append(self.hooks.stored)
+
+    return Looks(every=every), seen
+
+
+@pytest.mark.framework("fastai")
+def test_silent_where_the_hidden_handler_is_idle(tmp_path: Path) -> None:
+    """HookCallback.after_batch returns at once without `every`: its hooks stay, and nothing is lost."""
+    one, seen = hooked(None)
+    run = tiny("fastai", tmp_path, one)
+    assert not run.findings(RULE)
+    run.fit()
+    assert seen
+
+
+@pytest.mark.framework("fastai")
+def test_fires_where_the_hidden_handler_works(tmp_path: Path) -> None:
+    """With `every` it takes the hooks away again, which the override leaves out."""
+    (found,) = tiny("fastai", tmp_path, hooked(2)[0]).findings(RULE)
+    assert (found.method, found.severity) == ("after_batch", "warning")

@@ -278,3 +278,50 @@ def test_silent_ignite() -> None:
     trainer.add_event_handler(Events.EPOCH_COMPLETED(every=2), report)
     trainer.add_event_handler(Events.COMPLETED, report)
     assert said(trainer, "run", data=[1, 2], max_epochs=4) == []
+
+
+@pytest.mark.framework("fastai")
+def test_fires_fastai_on_mixed_precision_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two share the scaler that the second one made: the loss is scaled twice, and the first step fails."""
+    import torch
+    from fastai.callback import fp16
+    from fastai.callback.core import Callback
+    from fastai.test_utils import synth_learner
+
+    learn = synth_learner(cbs=[fp16.MixedPrecision(), fp16.MixedPrecision()])
+    assert said(learn) == [("MixedPrecision", "warning")]
+    both = [fp16.MixedPrecision(amp_mode="bf16"), fp16.MixedPrecision(amp_mode="bf16")]
+    assert said(synth_learner(cbs=both)) == []  # which has no scaler
+
+    shares: list[float] = []
+    share = Callback(before_step=lambda cb: shares.append(float(cb.learn.loss_grad / cb.learn.loss)))
+    share.order = 5
+    monkeypatch.setattr(fp16, "GradScaler", lambda _, **more: torch.amp.GradScaler("cpu", init_scale=4.0, **more))
+    monkeypatch.setattr(fp16, "autocast", lambda *_, **__: torch.autocast("cpu", enabled=False))
+    learn.add_cb(share)
+    with quiet(), pytest.raises(AssertionError, match="No inf checks were recorded"):
+        fitted(learn)
+    assert shares == [pytest.approx(4.0 * 4.0)]
+
+
+@pytest.mark.framework("fastai")
+def test_fires_fastai_on_two_schedules_of_one_hyper() -> None:
+    """Of two that set the learning rate before each batch the later one is heard: fit_one_cycle's own."""
+    from fastai.callback.schedule import ParamScheduler, SchedLin
+    from fastai.test_utils import synth_learner
+
+    def rates(*callbacks: Any) -> list[float]:
+        learn = synth_learner(cbs=list(callbacks))
+        with learn.no_bar(), learn.no_logging():
+            learn.fit_one_cycle(1, 0.1)
+        return list(learn.recorder.lrs)
+
+    def mine(name: str = "lr") -> Any:
+        return ParamScheduler({name: SchedLin(0.5, 0.4)})
+
+    assert said(synth_learner(cbs=mine()), "fit_one_cycle", n_epoch=1) == [("ParamScheduler", "warning")]
+    assert said(synth_learner(cbs=[mine(), mine()])) == [("ParamScheduler", "warning")]
+    assert rates(mine()) == rates()
+    assert said(synth_learner(cbs=mine("wd")), "fit_one_cycle", n_epoch=1) == []
+    assert said(synth_learner(cbs=mine())) == []
+    assert said(synth_learner(), "fine_tune", epochs=1) == []

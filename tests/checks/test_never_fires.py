@@ -139,7 +139,7 @@ def test_fires_in_lightning() -> None:
     watch = validating()
     held = trainer(watch)
     (one,) = found(held, "fit", model=net(), train_dataloaders=data())
-    assert (one.callback, one.method, one.severity) == ("Watch#1", "on_validation_epoch_end", "warning")
+    assert (one.callback, one.method, one.severity) == ("Watch#1", "on_validation_epoch_end", "note")
     assert one.message == "Watch.on_validation_epoch_end is never called: this fit has no validation data"
     held.fit(net(), train_dataloaders=data())
     assert watch.seen == 0
@@ -177,9 +177,35 @@ def test_fires_in_lightning_on_the_module_and_for_all_of_a_callback() -> None:
     alone, module = found(trainer(Alone()), "fit", model=model, train_dataloaders=data())
     assert alone.message == "nothing in this run calls Alone: this fit has no validation data"
     assert (module.callback, module.method) == ("Net#0", "validation_step")
+    assert (alone.severity, module.severity) == ("warning", "note")  # trainer.validate may call the module's own
     held = trainer(validating(), limit_val_batches=0)
     (one,) = found(held, "fit", model=net(), train_dataloaders=data(), val_dataloaders=data())
     assert (one.severity, "limit_val_batches is 0" in one.message) == ("note", True)
+
+
+@lightning
+@quiet
+def test_silent_in_lightning_for_handlers_that_are_meant_so() -> None:
+    """A comment on each dead handler silences them all, one on some of them leaves the others."""
+    from lightning.pytorch import Callback
+
+    class All(Callback):
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None: ...  # loopscope: ignore[never-fires]
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None: ...  # loopscope: ignore[never-fires]
+
+    class Some(Callback):
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None: ...  # loopscope: ignore[never-fires]
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None: ...
+
+    class Whole(Callback):  # loopscope: ignore[never-fires]
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None: ...
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None: ...
+
+    (one,) = found(trainer(All(), Some(), Whole()), "fit", model=net(), train_dataloaders=data())
+    assert (one.callback, one.method) == ("Some#2", "on_validation_end")
 
 
 @lightning
@@ -331,6 +357,31 @@ def test_silent_in_keras() -> None:
 
     assert not found(model, "fit", x=x, y=y, cbs=Both())
     assert not found(model, "evaluate", x=x, y=y, cbs=watch)
+
+
+@keras
+def test_fires_in_keras_for_what_gets_ready_in_vain() -> None:
+    """A callback that begins with the training and then waits for tests: a note, Keras never calls the rest of it."""
+    import numpy as np
+
+    model, watch = keras_parts()
+
+    class Ready(type(watch)):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.seen = 0
+
+        def on_test_end(self, logs: Any = None) -> None:
+            self.seen += 1
+
+    x, y = np.zeros((4, 2)), np.zeros((4, 1))
+    ready = Ready()
+    (one,) = found(model, "fit", x=x, y=y, cbs=ready)
+    assert (one.severity, one.method) == ("note", "")
+    assert one.message == "2 handlers of Ready are never called: this fit has no validation data"
+    model.fit(x, y, callbacks=[ready], verbose=0)
+    assert ready.seen == 0
+    assert not found(model, "fit", x=x, y=y, validation_data=(x, y), cbs=ready)
+    assert not found(model, "evaluate", x=x, y=y, cbs=ready)
 
 
 # -- Transformers ----------------------------------------------------------------------------------------

@@ -88,3 +88,23 @@ def test_silent_on_what_is_its_own() -> None:
             self.kept += 1
 
     assert not loopscope.check(synth_learner(cbs=Keeps()), select=[RULE]).findings
+
+
+@pytest.mark.filterwarnings("ignore:You are shadowing an attribute")
+def test_fires_as_a_note_on_its_own_name() -> None:
+    """self.ema in a class EMA works: learn.ema is the callback before and after, so that only the name is at fault."""
+
+    class EMA(Callback):
+        def before_fit(self) -> None:
+            self.ema = {"kept": 0}
+
+        def after_batch(self) -> None:
+            self.ema["kept"] += 1
+
+    learn = synth_learner(cbs=EMA())
+    (found,) = loopscope.check(learn, select=[RULE]).findings
+    assert (found.severity, found.do) == ("note", "Rename the attribute.")
+    assert "learn.ema is the callback itself" in found.message
+    weight_after(learn)
+    assert isinstance(learn.ema, EMA)
+    assert vars(learn.ema)["ema"]["kept"] > 0

@@ -1,4 +1,4 @@
-"""unknown-event: what is named like an event and is none is never called, and the finding knows the right name."""
+"""unknown-event: the framework never calls what is only named like an event; the finding knows the right name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from loopscope import catalog
 from loopscope.catalog.older import OLDER
-from loopscope.checks.unknown_event import distance
+from loopscope.checks.unknown_event import WORD, WORDS, distance
 from tests.checks.tiny import FOUR, Tiny, each, made, tiny
 
 RULE = "unknown-event"
@@ -125,3 +125,43 @@ def test_the_names_that_took_over_are_events() -> None:
 def test_distance(a: str, b: str, expected: int) -> None:
     """A letter left out, added, changed, or swapped with the next one counts once."""
     assert distance(a, b) == distance(b, a) == expected
+
+
+OTHERS = each(
+    ("fastai", "after_patch"),
+    ("lightning", "on_trial_end"),
+    ("lightning", "on_task_start"),
+    ("transformers", "on_trial_end"),
+    ("transformers", "on_saved"),
+    ("keras", "on_trial_end"),
+)
+
+
+@pytest.mark.parametrize(("framework", "name"), OTHERS)
+def test_silent_on_other_words(framework: str, name: str, tmp_path: Path) -> None:
+    """A name with another word, though it is a letter or two away from an event's, is that of something else."""
+    assert not tiny(framework, tmp_path, made(framework, {name: lambda self: None})).findings(RULE)
+
+
+GUESSES = each(
+    ("fastai", "after_training", "note"),
+    ("lightning", "on_training_end", "note"),
+    ("lightning", "train_data_loader", "warning"),
+    ("transformers", "after_init", "note"),
+)
+
+
+@pytest.mark.parametrize(("framework", "name", "severity"), GUESSES)
+def test_guesses_are_no_errors(framework: str, name: str, severity: str, tmp_path: Path) -> None:
+    """What may well be a method of one's own is asked for, and nothing is said of who else may call it."""
+    (found,) = tiny(framework, tmp_path, made(framework, {name: lambda self: None})).findings(RULE)
+    assert found.severity == severity
+    assert f"{name} is no event of {WORD[framework]}, which never calls it: did you mean" in found.message
+    assert f"nothing in the callbacks of this run calls {name}" in found.evidence
+
+
+def test_other_words_are_none_of_an_event() -> None:
+    """No word that is taken for something else is one of an event, today's or an older one's."""
+    names = [name.rpartition(".")[2] for framework in FOUR for name in catalog.framework(framework).events]
+    names += [name for older in OLDER.values() for name in older]
+    assert WORDS.isdisjoint(word for name in names for word in name.split("_"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,49 @@ def test_on_a_module(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="outputs"):
         run.fit()
     assert not lightning(tmp_path, model=Newer()).findings(RULE)
+
+
+def stamped(function: Any) -> Any:
+    """Give a handler the time as its first argument."""
+
+    @functools.wraps(function)
+    def run(self: Any, *given: Any, **named: Any) -> Any:
+        return function(self, time.time(), *given, **named)
+
+    return run
+
+
+def told(function: Any) -> Any:
+    """Call a handler with what the decorator itself takes, and no more."""
+
+    @functools.wraps(function)
+    def run(self: Any, what: Any) -> Any:
+        return function(self)
+
+    return run
+
+
+class Decorated:
+    @stamped
+    def takes_more(self: Any, now: float, *given: Any, **named: Any) -> None: ...
+
+    @told
+    def takes_less(self: Any) -> None: ...
+
+
+@pytest.mark.parametrize("framework", each(*((one,) for one in FOUR)))
+def test_silent_on_what_a_decorator_supplies(framework: str, tmp_path: Path) -> None:
+    """The framework calls the wrapper, which can take all: what the function under it takes is the wrapper's affair."""
+    run = tiny(framework, tmp_path, made(framework, {RIGHT[framework][0]: Decorated.takes_more}))
+    assert not run.findings(RULE)
+    run.fit()
+
+
+@pytest.mark.framework("fastai")
+def test_fires_on_a_wrapper(tmp_path: Path) -> None:
+    """A wrapper that cannot take what is passed fails, even where the function under it could."""
+    run = tiny("fastai", tmp_path, made("fastai", {"after_batch": Decorated.takes_less}))
+    (found,) = run.findings(RULE)
+    assert "missing a required argument: 'what'" in found.message
+    with pytest.raises(TypeError):
+        run.fit()

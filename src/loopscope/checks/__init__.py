@@ -43,6 +43,7 @@ TABLE: Mapping[str, str] = MappingProxyType(
         "duplicate-callback": "loopscope.checks.duplicate_callback",
         "insertion-order": "loopscope.checks.insertion_order",
         "reads-before-writer": "loopscope.checks.reads_before_writer",
+        "ema-after-checkpoint": "loopscope.checks.ema_after_checkpoint",
         "metric-not-logged": "loopscope.checks.metric_not_logged",
         "slow-handler": "loopscope.checks.slow_handler",
         "growing-handler": "loopscope.checks.growing_handler",
@@ -62,7 +63,7 @@ TABLE: Mapping[str, str] = MappingProxyType(
 
 
 class BadIgnore(LoopscopeError, ValueError):
-    """A `# loopscope: ignore[...]` that names no rule, or one that does not exist."""
+    """A `# loopscope: ignore[...]` that names no rule, or one that does not exist, or is misspelt."""
 
 
 def rule(name: str) -> Rule:
@@ -138,6 +139,8 @@ def _named(comments: Sequence[Ignore]) -> frozenset[str]:
         unknown = [name for name in listed if name not in TABLE]
         if unknown:
             what = f"names no rule: {unknown[0]!r}" if unknown[0] else "names no rule"
+            if unknown[0].startswith("#"):  # the text of a comment that is not of our form
+                what = f"is none that loopscope understands: {comment.rules}"
             raise BadIgnore(
                 f"{comment.place}: the comment {what}. Type # loopscope: ignore[RULE], or several with commas between "
                 f"them. Rules: {', '.join(TABLE)}."

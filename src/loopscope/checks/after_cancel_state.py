@@ -17,7 +17,7 @@ from loopscope.model import Handler
 from loopscope.views import Row
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeGuard
+    from typing import TypeGuard
 
 RULE = Rule(
     name="after-cancel-state",
@@ -29,7 +29,7 @@ RULE = Rule(
     "batch before, or logs fewer figures for the epoch, and a tracker that looks for its own by place misses it. So "
     "does a handler of one's own that reads what another one, which was skipped, would have set.",
     do="Cancel where the state is there: in after_loss for a batch, in after_epoch for an epoch that a tracker "
-    "watches; or leave out the data in the DataLoader instead. What a handler behind a cancel reads is set in before_fit.",
+    "watches; or leave out the data in the DataLoader instead. Set in before_fit what a handler behind a cancel reads.",
     fires="""
         class SkipBatches(Callback):
             def before_batch(self):
@@ -227,7 +227,7 @@ def _reading(case: Case, event: Row, at: int, first: dict[str, int]) -> Iterator
 
 def _reads(method: Method) -> list[str]:
     """Return the attributes of `self` that a method reads, whatever happens, and does not set or ask for itself."""
-    if method.node is None:
+    if method.node is None or isinstance(method.node, ast.Lambda):
         return []
     whole = list(ast.walk(method.node))
     texts = {one.value for one in whole if isinstance(one, ast.Constant) and isinstance(one.value, str)}
@@ -284,7 +284,7 @@ def _elsewhere(case: Case, callback: Callback, name: str) -> bool:
     if isinstance(of_learner, tuple) and name in of_learner:
         return True
     return any(
-        effect.kind == "writes" and effect.target.endswith(f".{name}") and not effect.target == f"self.{name}"
+        effect.kind == "writes" and effect.target.endswith(f".{name}") and effect.target != f"self.{name}"
         for other in case.callbacks.values()
         for method in other.methods
         for effect in method.effects

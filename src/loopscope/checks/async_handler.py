@@ -43,7 +43,7 @@ def findings(case: Case) -> Iterator[Finding]:
         if handler is None or row.status == "never" or (handler.id, handler.method) in told:
             continue
         method = case.method(handler)
-        kind = "" if method is None or method.shipped else _kind(method)
+        kind = "" if method is None or method.shipped else _kind(method, case.loop.framework)
         if kind:
             told.add((handler.id, handler.method))
             yield RULE.at(
@@ -54,15 +54,23 @@ def findings(case: Case) -> Iterator[Finding]:
             )
 
 
-def _kind(method: Method) -> str:
+def _kind(method: Method, framework: str) -> str:
     """Return what a call gives in place of running the method, `""` where it runs; a decorator may see to that."""
-    if method.node is None or _is_decorated(method.node):
+    if method.node is None or _is_decorated(method.node, framework):
         return ""
     if method.is_async:
         return "a coroutine function (async def)"
     return "a generator function (it has a yield)" if method.is_generator and method.name not in ITERABLE else ""
 
 
-def _is_decorated(node: ast.AST) -> bool:
+def _is_decorated(node: ast.AST, framework: str) -> bool:
     decorators = getattr(node, "decorator_list", [])
-    return any(ast.unparse(one) not in ("staticmethod", "classmethod") for one in decorators)
+    return any(
+        ast.unparse(one) not in ("staticmethod", "classmethod") and not (framework == "ignite" and _attaches(one))
+        for one in decorators
+    )
+
+
+def _attaches(decorator: ast.expr) -> bool:
+    """Return whether a decorator is ignite's `@trainer.on(...)`, which gives back the very function."""
+    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.func.attr == "on"

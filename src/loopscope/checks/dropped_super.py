@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from loopscope.callbacks import Callback, Method
 from loopscope.checks.rule import Case, Rule
@@ -42,6 +42,13 @@ BASES = ("Callback", "TrainerCallback")
 """What the frameworks call their base classes of callbacks, whose handlers do nothing but forward."""
 
 
+IDLE: Mapping[tuple[str, str], str] = {
+    ("fastai.callback.hook.HookCallback", "before_batch"): "every",
+    ("fastai.callback.hook.HookCallback", "after_batch"): "every",
+}
+"""Shipped handlers that return at once where a setting is None, as it is unless one is given: the hooks of a
+HookCallback then stay for the whole fit."""
+
 STATE = ("state_dict", "load_state_dict")
 """Called for a checkpoint, at no event: what a class keeps of itself is its own affair."""
 
@@ -71,9 +78,16 @@ def _drops(callback: Callback, method: Method, case: Case) -> bool:
     known = case.examined.events if case.examined else ()
     if method.name not in known or method.name in STATE or method.calls_super:
         return False
-    if not method.hides_shipped or method.hides in BASES:
+    if not method.hides_shipped or method.hides in BASES or _is_idle(callback, method):
         return False
     return method.node is not None and _does_something(method.node) and not _does_it_itself(callback, method)
+
+
+def _is_idle(callback: Callback, method: Method) -> bool:
+    """Return whether the hidden handler does nothing, as this callback is set."""
+    cls = next((one for one in callback.classes if one.rpartition(".")[2] == method.hides), "")
+    setting = IDLE.get((cls, method.name), "")
+    return setting in callback.settings and callback.settings[setting] is None
 
 
 def _does_something(node: FunctionNode) -> bool:

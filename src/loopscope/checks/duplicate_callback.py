@@ -58,7 +58,7 @@ TWICE: Mapping[str, Mapping[str, Twice]] = MappingProxyType(
             ),
             "GradientAccumulation": Twice("the loss is divided twice before backward"),
             "MixedPrecision": Twice(
-                "on a GPU the loss is scaled twice, by one scaler, and the first step fails",
+                "on a GPU the loss is scaled twice, and the first step fails as one scaler is updated twice",
                 "warning",
                 only=(("amp_mode", "fp16"),),
             ),
@@ -88,6 +88,11 @@ TWICE: Mapping[str, Mapping[str, Twice]] = MappingProxyType(
     }
 )
 """Framework -> class -> what two of them do."""
+
+SCHEDULED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"fit_one_cycle": ("lr", "mom"), "fine_tune": ("lr", "mom"), "fit_flat_cos": ("lr",), "fit_sgdr": ("lr",)}
+)
+"""Run of fastai -> what the ParamScheduler sets that it adds, of which there is no object yet."""
 
 
 def findings(case: Case) -> Iterator[Finding]:
@@ -139,8 +144,14 @@ def twins(framework: str, first: Callback, second: Callback) -> Twice | None:
 
 def _common(first: Callback, second: Callback, setting: str) -> set[str]:
     """Return what both of two lists hold: the hyper-parameters that two schedulers set."""
-    mine, yours = first.settings.get(setting), second.settings.get(setting)
-    return set(mine) & set(yours) if isinstance(mine, tuple) and isinstance(yours, tuple) else set()
+    return set(_listed(first, setting)) & set(_listed(second, setting))
+
+
+def _listed(callback: Callback, setting: str) -> tuple[str, ...]:
+    held = callback.settings.get(setting)
+    if isinstance(held, tuple):
+        return held
+    return SCHEDULED.get(callback.origin.removeprefix("added by "), ()) if setting == "scheds" else ()
 
 
 def _same(callback: Callback) -> Finding:
@@ -153,12 +164,15 @@ def _same(callback: Callback) -> Finding:
 
 
 def _twins(first: Callback, second: Callback, twice: Twice) -> Finding:
-    names = [*twice.same, *twice.other, *(name for name, _ in twice.only), *filter(None, [twice.shared])]
+    names = [*twice.same, *twice.other, *(name for name, _ in twice.only)]
+    common = sorted(_common(first, second, twice.shared)) if twice.shared else []
     return RULE.of(
         second,
         f"{first.id} and {second.id} are two of {first.cls}: {twice.then}",
         "declared",
         severity=twice.severity,
         evidence=tuple(f"{one.id}.{name} is {one.settings.get(name)!r}" for one in (first, second) for name in names)
-        or (f"both are {first.classes[0]}",),
+        or (f"both are {first.classes[0]}",)
+        if not common
+        else (f"both set {', '.join(common)} before each batch, {second.id} last",),
     )

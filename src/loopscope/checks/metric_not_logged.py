@@ -1,4 +1,4 @@
-"""A callback that watches a figure which this run does not log: it stops the run, or never does its work."""
+"""A watcher of a figure which this run does not log, callback or schedule: it stops the run, or never does its work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RULE = Rule(
     severity="error",
     frameworks=("fastai", "lightning", "transformers", "keras"),
     needs="callbacks",
-    says="a callback watches a figure that this run does not log",
+    says="a callback or schedule watches a figure that this run does not log",
     why="Early stopping, checkpoints and schedules that follow a figure look it up by its name. Where there is none of "
     "that name the run ends with an error, often only after its first epoch, or the callback does nothing at all.",
     do="Give the figure's name as it is logged, or log it.",
@@ -97,6 +97,28 @@ def _of_callbacks(case: Case) -> Iterator[Finding]:
             continue
         if any((callback.id, event) in called for event in watcher.events):
             yield _found(callback, monitor, figures, _in_mode(watcher, callback, monitor, figures))
+    yield from _of_schedules(case, figures)
+
+
+def _of_schedules(case: Case, figures: Sequence[str]) -> Iterator[Finding]:
+    """Yield the ReduceLROnPlateau that Lightning asks for its figure after each epoch, and fails without."""
+    assert case.examined is not None
+    trained = any(row.name == "on_train_epoch_end" and row.status != "never" for row in case.rows("event"))
+    if not trained or case.examined.settings.get("automatic_optimization") is False:
+        return
+    for callback in case.callbacks.values():
+        monitor, method = callback.settings.get("plateau_monitor"), callback.method("configure_optimizers")
+        if method is not None and isinstance(monitor, str) and monitor not in figures:
+            yield RULE.on(
+                callback,
+                method,
+                f"ReduceLROnPlateau watches {monitor!r}, which this run does not log: the run fails when it first "
+                "looks",
+                "inferred",
+                do=_do(monitor, figures),
+                evidence=(f"{callback.cls}.configure_optimizers gives {monitor!r} as monitor", _logged(figures)),
+                threads=(),
+            )
 
 
 def _watcher(framework: str, callback: Callback) -> Watcher | None:

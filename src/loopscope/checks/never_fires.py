@@ -6,9 +6,9 @@ only where its event is one of the kind of run that is checked, or where nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from loopscope.callbacks import Callback, Examined, Setting
+from loopscope.callbacks import Callback, Examined, Method, Setting
 from loopscope.checks.rule import ALL, Case, Rule
 from loopscope.findings import Finding
 from loopscope.views import Row
@@ -48,7 +48,9 @@ ELSEWHERE = ("on_evaluate", "on_log", "on_prediction_step", "on_predict")
 def findings(case: Case) -> Iterator[Finding]:
     assert case.examined is not None  # RULE.needs
     own = [one for one in case.callbacks.values() if not one.shipped]
-    asked = {"fastai": _fastai, "lightning": _lightning, "ignite": _ignite}.get(case.loop.framework, _all_or_nothing)
+    asked = {"fastai": _fastai, "lightning": _lightning, "ignite": _ignite, "keras": _keras}.get(
+        case.loop.framework, _all_or_nothing
+    )
     for callback in own:
         yield from asked(case, case.examined, callback)
 
@@ -67,8 +69,19 @@ def _reached(case: Case) -> frozenset[str]:
     return frozenset(row.name for row in case.rows("event") if row.status != "never")
 
 
-def _finding(callback: Callback, dead: Iterable[str], why: str, whole: bool, **more: object) -> Finding:
-    names = list(dead)
+def _finding(callback: Callback, dead: Iterable[str], why: str, whole: bool, **more: object) -> Iterator[Finding]:
+    """Yield one finding of all dead handlers, without those whose own comment says that they are meant so."""
+    names = [name for name in dead if not _is_meant(callback.method(name))]
+    if names:
+        yield _of_handlers(callback, names, why, whole, **more)
+
+
+def _is_meant(method: Method | None) -> bool:
+    rules = () if method is None else (name for one in method.ignores for name in (one.rules or "").split(","))
+    return any(name.strip() == RULE.name for name in rules)
+
+
+def _of_handlers(callback: Callback, names: Sequence[str], why: str, whole: bool, **more: object) -> Finding:
     what = f"nothing in this run calls {callback.cls}" if whole else f"{callback.cls}.{names[0]} is never called"
     if not whole and len(names) > 1:
         what = f"{len(names)} handlers of {callback.cls} are never called"
@@ -93,7 +106,7 @@ def _fastai(case: Case, examined: Examined, callback: Callback) -> Iterator[Find
         whys = dict.fromkeys(row.why for found in dead.values() for row in found if _says_flag(row))
         flags = [name for name in ("run_train", "run_valid") if callback.settings.get(name) is False]
         do = f"Take {' and '.join(flags)} = False out of {callback.cls}, or handle an event that it is called at."
-        yield _finding(callback, dead, "; ".join(whys), len(dead) == len(rows), do=do)
+        yield from _finding(callback, dead, "; ".join(whys), len(dead) == len(rows), do=do)
 
 
 def _is_off(rows: list[Row]) -> bool:
@@ -121,12 +134,14 @@ def _lightning(case: Case, examined: Examined, callback: Callback) -> Iterator[F
         why, more = _no_validation(examined.settings)
         handlers = [name for name in own if name in examined.events]
         whole = callback.origin != "model" and set(handlers) == set(validation)
-        yield _finding(callback, validation, why, whole, **more)
+        if not whole:  # it works in this run, and another call on the same module may validate
+            more["severity"] = "note"
+        yield from _finding(callback, validation, why, whole, **more)
     manual = examined.settings.get("automatic_optimization") is False
     if manual and "on_before_zero_grad" in own and (callback.id, "on_before_zero_grad") not in rows:
         why = "automatic_optimization is False, and then Lightning does not call on_before_zero_grad"
         do = "Do what it does where training_step calls optimizer.zero_grad()."
-        yield _finding(callback, ["on_before_zero_grad"], why, False, do=do)
+        yield from _finding(callback, ["on_before_zero_grad"], why, False, do=do)
 
 
 def _validates(event: str) -> bool:
@@ -212,7 +227,26 @@ def _all_or_nothing(case: Case, examined: Examined, callback: Callback) -> Itera
     why = f"this {case.loop.run} fires none of what it handles"
     more: dict[str, object] = {"severity": "note"} if any(name in ELSEWHERE for name in handled) else {}
     if case.loop.framework == "keras":
-        more["do"] = "Pass validation_data=..., or give the callback to evaluate."
+        more["do"] = KERAS_DO
     elif "on_evaluate" in handled:
         more["do"] = 'Set eval_strategy="epoch", or call trainer.evaluate().'
-    yield _finding(callback, handled, why, True, **more)
+    yield from _finding(callback, handled, why, True, **more)
+
+
+KERAS_DO = "Pass validation_data=..., or give the callback to evaluate."
+
+AROUND = ("on_train_begin", "on_train_end")
+"""Events at which a callback of Keras that is about tests gets ready for them, and sums them up."""
+
+
+def _keras(case: Case, examined: Examined, callback: Callback) -> Iterator[Finding]:
+    """Say which callbacks nothing calls, and which ones get ready for tests that a fit without validation has not."""
+    yield from _all_or_nothing(case, examined, callback)
+    reached = _reached(case)
+    handled = [one.name for one in callback.methods if not one.shipped and one.name in examined.events]
+    tests = [name for name in handled if name.startswith("on_test_") and name not in reached]
+    rest = [name for name in handled if not name.startswith(("on_test_", "on_predict_"))]
+    if case.loop.run != "fit" or "on_train_begin" not in reached or not any(name in AROUND for name in rest):
+        return
+    if examined.settings.get("validation_data") is False and all(name in (*AROUND, *ALWAYS_CALLED) for name in rest):
+        yield from _finding(callback, tests, "this fit has no validation data", False, severity="note", do=KERAS_DO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loopscope.callbacks import Examined, Method
+from loopscope.callbacks import Callback, Examined, Method
 from loopscope.checks.rule import Case, Rule
 from loopscope.findings import Finding
 
@@ -47,7 +47,9 @@ def findings(case: Case) -> Iterator[Finding]:
         if method.name not in case.examined.events:  # what an event calls counts there, and __init__ has no learner
             continue
         for name in _written(method):
-            if name in theirs:
+            if name in theirs and name == callback.name:
+                yield _own_name(callback, method)
+            elif name in theirs:
                 yield RULE.on(
                     callback,
                     method,
@@ -57,6 +59,24 @@ def findings(case: Case) -> Iterator[Finding]:
                     do=f"Type self.learn.{name} = ..., or give it another name if it is the callback's own.",
                     evidence=(f"self.{name} is assigned", f"the learner has an attribute {name}"),
                 )
+
+
+def _own_name(callback: Callback, method: Method) -> Finding:
+    """Return what is to know where a class EMA sets self.ema: nothing is lost."""
+    name = callback.name
+    return RULE.on(
+        callback,
+        method,
+        f"{callback.cls}.{method.name} sets self.{name}, and learn.{name} is the callback itself",
+        "inferred",
+        severity="note",
+        event=method.name,
+        why="fastai keeps each callback in the learner under the name of its class. The attribute works, but who "
+        "reads it through the learner gets the callback, and fastai warns of it when it happens.",
+        do="Rename the attribute.",
+        threads=(),
+        evidence=(f"self.{name} is assigned", f"the learner keeps {callback.cls} as learn.{name}"),
+    )
 
 
 def _of_learner(examined: Examined) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""A method that is named like an event and is none: nobody calls it."""
+"""A method that is named like an event and is none: the framework does not call it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loopscope import catalog
 from loopscope.callbacks import Callback, Examined, Method
 from loopscope.catalog.older import OLDER
 from loopscope.checks.rule import Case, Rule
-from loopscope.findings import Finding
+from loopscope.findings import Finding, Severity
 
 RULE = Rule(
     name="unknown-event",
@@ -20,8 +20,8 @@ RULE = Rule(
     frameworks=("fastai", "lightning", "transformers", "keras"),
     needs="callbacks",
     says="a method is named like an event, and is none",
-    why="A framework calls its events by their exact names and knows no others: a method with another name is never "
-    "called, and nothing says so.",
+    why="A framework calls its events by their exact names and knows no others: it does not call a method with "
+    "another name, and nothing says so.",
     do="Rename the method.",
     fires="""
         class Warm(Callback):
@@ -48,11 +48,11 @@ WORD = {"fastai": "fastai", "lightning": "Lightning", "transformers": "Transform
 
 @dataclass(frozen=True, slots=True)
 class _Meant:
-    """What a name was meant to be: the events of this framework, why we think so, and whether that is sure."""
+    """What a name was meant to be: the events of this framework, why we think so, and how sure that is."""
 
     names: tuple[str, ...]
     fact: str
-    sure: bool = True
+    severity: Severity = "error"
     instead: str = ""
 
 
@@ -73,13 +73,13 @@ def findings(case: Case) -> Iterator[Finding]:
 
 def _finding(callback: Callback, method: Method, framework: str, meant: _Meant) -> Finding:
     names = " or ".join(meant.names)
-    hint = f": its name there is {names}" if names and meant.sure else f": did you mean {names}?" if names else ""
+    hint = f": its name there is {names}" if meant.severity == "error" else f": did you mean {names}?"
     return RULE.on(
         callback,
         method,
-        f"{callback.cls}.{method.name} is no event of {WORD[framework]}, and is never called{hint}",
+        f"{callback.cls}.{method.name} is no event of {WORD[framework]}, which never calls it{hint if names else ''}",
         "declared",
-        severity="error" if meant.sure else "warning",
+        severity=meant.severity,
         do=f"Rename it to {names}." if names else meant.instead,
         threads=THREADS.get(framework, ()),
         evidence=(meant.fact, f"nothing in the callbacks of this run calls {method.name}"),
@@ -143,7 +143,9 @@ def _foreign(name: str, framework: str) -> _Meant | None:
         here = catalog.framework(framework)
         names = _narrowed(name, here.moments.get(moment, ()))
         if moment and (names or moment in here.absent):
-            return _Meant(names, f"{fact}: {moment}", _is_telling(name), here.absent.get(moment, ""))
+            return _Meant(
+                names, f"{fact}: {moment}", "error" if _is_telling(name) else "warning", here.absent.get(moment, "")
+            )
     return None
 
 
@@ -176,7 +178,10 @@ def _same(name: str, known: Iterable[str]) -> _Meant | None:
     """Return the event that says the same in other words: `on_epoch_start` -> `on_epoch_begin`, `before_epoch`."""
     spelt = _spelt(name)
     names = tuple(sorted(one for one in known if one.startswith(PREFIXES) and _spelt(one) == spelt))
-    return _Meant(names, f"{name} says in other words what {' and '.join(names)} says") if spelt and names else None
+    if not spelt or not names:
+        return None
+    severity: Severity = "error" if name.startswith("on_") else "note"  # after_init may well be one's own
+    return _Meant(names, f"{name} says in other words what {' and '.join(names)} says", severity)
 
 
 ENDS: Mapping[str, str] = {
@@ -199,17 +204,43 @@ def _spelt(name: str) -> tuple[str, ...]:
 
 
 LONG = 12
-"""From so many letters on, two slips of the finger are told as surely as one."""
+"""From so many letters on, two slips of the finger are told as surely as one, if they are in two words."""
 
 
 def _near(name: str, known: Iterable[str]) -> _Meant | None:
-    """Return the event that a name misspells."""
+    """Return the event that a name misspells; none where one of its words is a word that an event does not have."""
+    if not WORDS.isdisjoint(name.split("_")):
+        return None
     near = min(known, key=lambda one: (distance(name, one), one), default="")
     away = distance(name, near)
-    if away <= (2 if len(name) >= LONG else 1):
+    if name.replace("_", "") == near.replace("_", ""):
+        return _Meant((near,), f"{name} is {near} but for an underscore", "warning")
+    if away <= (2 if len(name) >= LONG else 1) and _are_slips(name, near):
         return _Meant((near,), f"{name} differs from {near} in {away} letter{'s' * (away > 1)}")
     alike = get_close_matches(name, sorted(known), 1, 0.82)
-    return _Meant(tuple(alike), f"{name} is spelt much like {alike[0]}", False) if alike else None
+    return _Meant(tuple(alike), f"{name} is spelt much like {alike[0]}", "note") if alike else None
+
+
+def _are_slips(name: str, meant: str) -> bool:
+    """Return whether each word of a name is one letter away from that of an event; a long one may be two."""
+    words, others = name.split("_"), meant.split("_")
+    if len(words) != len(others):
+        return distance(name, meant) == 1
+    return all(distance(a, b) <= (2 if len(b) >= SHORT else 1) for a, b in zip(words, others, strict=True))
+
+
+WORDS = frozenset(
+    (
+        *("match", "patch", "catch", "watch", "latch", "branch"),  # batch
+        *("trial", "trail", "trait", "brain", "drain"),  # train
+        *("task", "text", "best", "rest", "list", "last", "cost", "post"),  # test
+        *("fix", "hit", "bit", "set", "kit", "lot", "unit", "exit"),  # fit, log, init
+        *("stop", "lost", "less", "class", "safe", "wave", "saved"),  # step, loss, save
+        *("send", "restart", "stat", "stats", "status", "stage"),  # end, start, state
+        *("reload", "upload", "unload", "grid", "pull", "mode", "node"),  # load, grad, push, model
+    )
+)
+"""Words that are a letter or two away from one of an event: who types them means them."""
 
 
 def _is_next_to(a: str, b: str) -> bool:

@@ -109,7 +109,9 @@ def describe(
     parameters = inspect.signature(method.function).parameters
     names = list(parameters)
     if unknown := [name for name in arguments if name not in names and not _takes_more(parameters)]:
-        raise BadValue(f"{run} takes no {unknown[0]}. Accepted: {', '.join(names)}.")
+        counts = ["epochs"] if any(name in EPOCHS for name in names) else []  # by the name that inspect has for it
+        accepted = [*names[len(method.first) :], *counts, "cbs"]
+        raise BadValue(f"{run} takes no {unknown[0]}. Accepted: {', '.join(dict.fromkeys(accepted))}.")
     given = dict(arguments)
     if epochs is not None:
         spread = [name for name, one in parameters.items() if one.kind is inspect.Parameter.VAR_POSITIONAL]

@@ -18,7 +18,7 @@ from loopscope.examining import PLAIN, Passed, Reader, class_ignores, class_plac
 
 SETTINGS = (
     *("order", "run", "run_train", "run_valid", "run_after", "run_before", "name", "monitor", "patience", "fname"),
-    *("n_acc", "max_norm", "norm_type", "reset_on_fit", "every_epoch", "at_end", "add_save", "min_delta"),
+    *("n_acc", "max_norm", "norm_type", "reset_on_fit", "every_epoch", "at_end", "add_save", "min_delta", "every"),
 )
 """Attributes of callbacks that rules ask for."""
 

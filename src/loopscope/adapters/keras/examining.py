@@ -18,7 +18,16 @@ from loopscope.adapters.keras.notes import backend
 from loopscope.adapters.keras.reading import own
 from loopscope.adapters.keras.vocabulary import VOCABULARY
 from loopscope.callbacks import Callback, Examined, Method, Setting
-from loopscope.examining import PLAIN, Passed, Reader, class_ignores, class_place, classes, plain_settings
+from loopscope.examining import (
+    PLAIN,
+    Passed,
+    Reader,
+    class_ignores,
+    class_place,
+    classes,
+    may_write,
+    plain_settings,
+)
 
 SETTINGS = (
     *("monitor", "mode", "patience", "min_delta", "start_from_epoch", "restore_best_weights", "save_best_only"),
@@ -150,17 +159,37 @@ def _figures(
 
 
 def _adds(method: Method) -> bool:
-    """Return whether a method that is not Keras's own may put figures into the `logs` that the next one is given."""
+    """Return whether a method that is not Keras's own may put figures into the `logs` that the next one is given.
+
+    Whoever else gets hold of them may do so: a helper that is given `logs`, an attribute that keeps them.
+    """
     if method.shipped or not method.name.startswith("on_"):
         return False
-    return method.node is None or any(_writes_item(node) for node in ast.walk(method.node))
+    if method.node is None:
+        return True
+    names, whole = _logs(method)
+    if any(isinstance(node, ast.Name) and node.id in whole for node in ast.walk(method.node)):
+        return True
+    return may_write(
+        method.node,
+        lambda node: isinstance(node, ast.Name) and node.id in names,
+        lambda call: _is_passed_on(call, method),
+    )
 
 
-def _writes_item(node: ast.AST) -> bool:
-    if isinstance(node, ast.Subscript):
-        return isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "logs"
-    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-    return called and ast.unparse(node.func) in ("logs.update", "logs.setdefault")  # type: ignore[attr-defined]
+def _logs(method: Method) -> tuple[set[str], set[str]]:
+    """Return the parameters that may be `logs`, by whatever name, and those that may have it among others."""
+    assert method.node is not None
+    found = method.node.args
+    listed = [*found.posonlyargs, *found.args][1 if method.owner else 0 :]
+    names = {one.arg for one in (*listed, *found.kwonlyargs)} - {"self", "epoch", "batch"}
+    return names, {one.arg for one in (found.vararg, found.kwarg) if one is not None}
+
+
+def _is_passed_on(call: ast.Call, method: Method) -> bool:
+    """Return whether a call is that of the same method of Keras's own: `super().on_epoch_end(epoch, logs)`."""
+    parts = ast.unparse(call.func).split(".")
+    return parts == ["super()", method.name] and (not method.hides or method.hides_shipped)
 
 
 def _metrics(model: Any) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import os
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from loopscope.adapters.lightning.binding import identity
-from loopscope.adapters.lightning.figures import figures
+from loopscope.adapters.lightning.figures import assigned, figures
 from loopscope.adapters.lightning.given import STEPS, Given
 from loopscope.adapters.lightning.hooks import HOOKS
 from loopscope.adapters.lightning.loaders import batches
@@ -69,7 +70,8 @@ def examine(asked: Given, members: Iterable[Member]) -> Examined:
     )
     for obj, origin, base, vocabulary in others:
         if obj is not None:
-            found.append(_entry(obj, identity(asked, obj), origin, _reader(asked, base, vocabulary)))
+            entry = _entry(obj, identity(asked, obj), origin, _reader(asked, base, vocabulary))
+            found.append(replace(entry, settings={**entry.settings, **dict(_plateau(entry))}))
     settings = {**_settings(asked), **_stages(asked)}
     return Examined(tuple(found), settings, (*_events(), *STATE), figures=figures(asked, found))
 
@@ -156,6 +158,65 @@ def _entry(obj: Any, id: str, origin: str, read: Reader) -> Callback:
         settings={name.lstrip("_"): value for name, value in plain_settings(SETTINGS, own, cls).items()},
         ignores=class_ignores(cls),
     )
+
+
+DEFAULTS: Mapping[str, Setting] = {"interval": "epoch", "frequency": 1, "strict": True, "reduce_on_plateau": True}
+"""With these Lightning looks for the figure of a ReduceLROnPlateau after each epoch, and fails without it."""
+
+BRANCHES = (ast.If, ast.IfExp, ast.For, ast.While, ast.Try, ast.BoolOp, ast.FunctionDef, ast.Lambda)
+
+
+def _plateau(entry: Callback) -> Iterator[tuple[str, Setting]]:
+    """Yield the figure that a ReduceLROnPlateau of the module is to follow, as `configure_optimizers` spells it.
+
+    Nothing where its source leaves open whether it follows one at all.
+    """
+    method = entry.method("configure_optimizers")
+    if method is None or method.shipped or method.node is None:
+        return
+    inside = [one for one in ast.walk(method.node) if one is not method.node]
+    returns = [one for one in inside if isinstance(one, ast.Return)]
+    if len(returns) != 1 or any(isinstance(one, BRANCHES) for one in inside):
+        return
+    given = _scheduled(method.node, returns[0].value)
+    scheduler, monitor = _spelled(method.node, given.get("scheduler")), given.get("monitor")
+    plain = all(_constant(given[name]) == value for name, value in DEFAULTS.items() if name in given)
+    watches = isinstance(scheduler, ast.Call) and ast.unparse(scheduler.func).endswith("ReduceLROnPlateau")
+    if plain and watches and isinstance(monitor, ast.Constant) and isinstance(monitor.value, str):
+        yield "plateau_monitor", monitor.value
+
+
+def _scheduled(tree: ast.AST, value: ast.expr | None) -> dict[str, ast.expr]:
+    """Return what is said of the only scheduler: in a dict with the optimizer, or in the second of two lists."""
+    value = _spelled(tree, value)
+    if isinstance(value, ast.Tuple) and len(value.elts) == 2:
+        second = _spelled(tree, value.elts[1])
+        return _items(_spelled(tree, second.elts[0])) if isinstance(second, ast.List) and len(second.elts) == 1 else {}
+    given = _items(value)
+    scheduler = given.get("lr_scheduler")
+    if scheduler is None:
+        return {}
+    inner = _spelled(tree, scheduler)
+    return _items(inner) if isinstance(inner, ast.Dict) else {"scheduler": scheduler, **given}
+
+
+def _constant(value: ast.expr) -> object:
+    return getattr(value, "value", None)
+
+
+def _spelled(tree: ast.AST, value: ast.expr | None) -> ast.expr | None:
+    """Return what a name is given, where it is given something once; any other expression itself."""
+    if not isinstance(value, ast.Name):
+        return value
+    found = assigned(tree, value.id)
+    return found[0] if len(found) == 1 else None
+
+
+def _items(value: ast.expr | None) -> dict[str, ast.expr]:
+    """Return what a dict holds under the names that it spells out; nothing where it spells out another kind."""
+    if not isinstance(value, ast.Dict) or not all(isinstance(one, ast.Constant) for one in value.keys):
+        return {}
+    return {str(getattr(key, "value", "")): one for key, one in zip(value.keys, value.values, strict=True)}
 
 
 def _settings(asked: Given) -> dict[str, Setting]:

@@ -158,7 +158,13 @@ class _Layer:
         holder = call.func.value
         if isinstance(holder, ast.Call):
             return getattr(holder.func, "id", "") == "super"
-        return isinstance(holder, (ast.Name, ast.Attribute)) and bool(call.args) and _is_self(call.args[0])
+        return isinstance(holder, (ast.Name, ast.Attribute)) and bool(call.args) and self.is_me(call.args[0])
+
+    def is_me(self, node: ast.expr) -> bool:
+        """Return whether an expression is the trainer itself, whatever the function calls its first parameter."""
+        plain = unwrap(self.function, through_wraps=False)
+        names = ("self",) if plain is None or not plain.__code__.co_argcount else plain.__code__.co_varnames[:1]
+        return isinstance(node, ast.Name) and node.id in names
 
     def fired(self, node: FunctionNode, base: int) -> Iterator[Fires]:
         for call in _calls(node):
@@ -167,12 +173,8 @@ class _Layer:
             method, holder = call.func.attr, call.func.value
             handler = isinstance(holder, ast.Attribute) and holder.attr == "callback_handler"
             inherited = isinstance(holder, ast.Call) and getattr(holder.func, "id", "") == "super"
-            if (method in FIRING and (_is_self(holder) or inherited)) or (handler and method.startswith("on_")):
+            if (method in FIRING and (self.is_me(holder) or inherited)) or (handler and method.startswith("on_")):
                 yield Fires(method, call.lineno >= base, _is_certain(node, call))
-
-
-def _is_self(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "self"
 
 
 def _calls(node: ast.AST) -> list[ast.Call]:
