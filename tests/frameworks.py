@@ -18,3 +18,9 @@ def need(name: str) -> pytest.MarkDecorator:
     if find_spec(name) is None:
         pytest.skip(f"{name} is not installed", allow_module_level=True)
     return pytest.mark.framework(name)
+
+
+def need_torch() -> None:
+    """Skip a test file of several frameworks where none of them can be there: called before it imports torch."""
+    if find_spec("torch") is None:
+        pytest.skip("torch is not installed", allow_module_level=True)

@@ -46,6 +46,12 @@ def test_select_and_ignore() -> None:
     assert (
         command("check", "--select", "shared-name,async-handler", "--select", "forced-sync", ORDER, "scale") == nothing
     )
+    status, out, err = command("check", "--select=slow-handler,data-wait", ORDER, "scale")
+    assert (status, out) == (2, "")
+    assert err == (
+        "Error: slow-handler, data-wait read a recording of the run, which learn.fit(2) does not hold. "
+        "Check a recording: loopscope check run.loop\n"
+    )
     status, out, err = command("check", ORDER, "scale", "--ignore=dead-order")
     assert (status, out) == nothing[:2]
     assert err == "--ignore was read as loopscope's; put -- before the script's own arguments.\n"

@@ -148,9 +148,9 @@ def _saved(path: str) -> Loop:
 
 
 def _unasked(path: str, names: Iterable[str], loops: Iterable[Loop], held: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the rules among `names` that read the callbacks' source; raises if there is none that a file can answer.
+    """Return the rules among `names` that read the callbacks' source; raises if there is none that can be asked.
 
-    `held` is what such a file has, of what a rule may need.
+    `held` is what there is of what a rule may need; `path` says of what.
     """
     frameworks = {loop.framework for loop in loops}
     wanted = [one for one in map(checks.rule, names) if frameworks.intersection(one.frameworks)]
@@ -217,7 +217,9 @@ def case_of(obj: Any, run: str, loop: Loop, arguments: Mapping[str, object], cbs
 
 
 def _checked(case: Case, choice: tuple[Choice, Choice]) -> Checked:
-    return Checked(case.loop.call, checks.check(case, *choice))
+    held = ("loop", "callbacks") if case.examined is not None else ("loop",)
+    unasked = _unasked(case.loop.call, checks.chosen(*choice), [case.loop], held)
+    return Checked(case.loop.call, checks.check(case, *choice), unasked)
 
 
 def _here() -> str:

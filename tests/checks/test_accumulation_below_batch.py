@@ -5,11 +5,15 @@ from __future__ import annotations
 import functools
 
 import pytest
+
+from tests.frameworks import need, need_torch
+
+need_torch()
+
 import torch
 
 from tests.checks import stepping
 from tests.checks.stepping import fit, learner, norm
-from tests.frameworks import need
 
 pytestmark = need("fastai")
 

@@ -6,6 +6,11 @@ import functools
 from typing import Any
 
 import pytest
+
+from tests.frameworks import need_torch
+
+need_torch()
+
 import torch
 from torch.nn.utils import clip_grad_norm_
 

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.frameworks import need_torch
+
+need_torch()
+
 from torch.nn.utils import clip_grad_norm_
 
 from tests.checks import stepping

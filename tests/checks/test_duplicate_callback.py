@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.frameworks import need_torch
+
+need_torch()
+
 from tests.checks.trainings import (
     findings,
     ignite_engines,

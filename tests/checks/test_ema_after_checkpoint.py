@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.frameworks import need_torch
+
+need_torch()
+
 import torch
 
 import loopscope

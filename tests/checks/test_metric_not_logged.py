@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.frameworks import need_torch
+
+need_torch()
+
 import torch
 
 from tests.checks.trainings import (

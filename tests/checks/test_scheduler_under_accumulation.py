@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.frameworks import need_torch
+
+need_torch()
+
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
