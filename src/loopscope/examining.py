@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import FunctionType, MappingProxyType
 from typing import Any
 
-from loopscope.callbacks import Ignore, Method, Setting
+from loopscope.callbacks import Callback, Ignore, Method, Setting
 from loopscope.effects import Effect, Vocabulary, effects
 from loopscope.model import Place
 from loopscope.source import place, syntax, unwrap
@@ -57,6 +57,21 @@ class Reader:
         found = [self.method(cls, name) for name in names if name not in attributes]
         found += [self._own(cls, name, value) for name, value in attributes.items() if inspect.isroutine(value)]
         return tuple(one for one in found if one is not None)
+
+    def callback(self, id: str, cls: type, attributes: Mapping[str, Any], **more: Any) -> Callback:
+        """Return a callback of a class with these attributes of the instance; `more` are further fields of it."""
+        names = [*attributes, *(name for one in self.owners(cls) for name in vars(one))]
+        return Callback(
+            id=id,
+            cls=cls.__name__,
+            classes=classes(cls),
+            shipped=self.is_shipped(cls),
+            place=class_place(cls),
+            methods=self.methods(cls, attributes),
+            attributes=tuple(dict.fromkeys(names)),
+            ignores=class_ignores(cls),
+            **more,
+        )
 
     def owners(self, cls: type) -> list[type]:
         """Return the classes of an object that are below the framework's base class."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from types import MappingProxyType
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -22,9 +22,8 @@ from loopscope.changes import FORMATS, Change, Pace, Sides
 from loopscope.errors import UnknownChoice
 from loopscope.render.markdown import escape
 from loopscope.render.phrases import plain
-from loopscope.render.plaintext import printed
+from loopscope.render.plaintext import Readable, printed
 from loopscope.render.report.figures import counted, duration, factor, percent
-from loopscope.render.report.screen import ASCII
 
 SCHEMA = "loopscope/difference"
 VERSION = 1
@@ -56,7 +55,7 @@ def as_json(changes: Sequence[Change], sides: Sides) -> str:
 
 def renderable(changes: Sequence[Change], sides: Sides) -> RenderableType:
     """Return what rich prints: what was compared, each change, and how many there are."""
-    return _Page(tuple(changes), sides)
+    return Readable(Group(*_parts(tuple(changes), sides)))
 
 
 def summary(changes: Sequence[Change]) -> str:
@@ -193,23 +192,6 @@ HEADS = ("B is", "row", "A: median of a call", "B: median of a call", "share of 
 
 
 # -- for a terminal ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    changes: tuple[Change, ...]
-    sides: Sides
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        page = Group(*_parts(self.changes, self.sides))
-        if not options.ascii_only:
-            yield page
-            return
-        for line in console.render_lines(page, options, pad=False):
-            for piece in line:
-                text = piece.text.translate(ASCII).encode("ascii", "backslashreplace").decode()
-                yield piece._replace(text=text)
-            yield Text()
 
 
 def _parts(changes: Sequence[Change], sides: Sides) -> Iterator[RenderableType]:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.text import Text
+
+ASCII = str.maketrans(
+    {"µ": "u", "×": "x", "█": "#", "▌": "#", "│": "|", "├": "|", "└": "`", "─": "-", "→": ">", "…": "~"}
+)
+"""What terminals without other signs get instead."""
 
 
 def printed(page: RenderableType, width: int, color: bool) -> str:
@@ -22,3 +29,20 @@ def printed(page: RenderableType, width: int, color: bool) -> str:
     )
     console.print(page)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A page that also a terminal can show which has no other signs than ASCII."""
+
+    page: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not options.ascii_only:
+            yield self.page
+            return
+        for line in console.render_lines(self.page, options, pad=False):
+            for piece in line:
+                text = piece.text.translate(ASCII).encode("ascii", "backslashreplace").decode()
+                yield piece._replace(text=text)
+            yield Text()

@@ -14,7 +14,7 @@ from fastai.learner import Learner, Recorder
 from loopscope.adapters.fastai.binding import Member, shadow, static
 from loopscope.adapters.fastai.vocabulary import VOCABULARY
 from loopscope.callbacks import Callback, Examined, Setting
-from loopscope.examining import PLAIN, Passed, Reader, class_ignores, class_place, classes, plain_settings
+from loopscope.examining import PLAIN, Passed, Reader, plain_settings
 
 SETTINGS = (
     *("order", "run", "run_train", "run_valid", "run_after", "run_before", "name", "monitor", "patience", "fname"),
@@ -59,20 +59,15 @@ def _callback(member: Member, members: Sequence[Member], read: Reader) -> Callba
     mode = own.get("amp_mode")
     if isinstance(mode, AMPMode):
         settings["amp_mode"] = str(mode.value)
-    return Callback(
-        id=member.id,
-        cls=cls.__name__,
-        classes=classes(cls),
+    return read.callback(
+        member.id,
+        cls,
+        attributes,
         origin=member.origin,
         mine=member.mine,
-        shipped=read.is_shipped(cls),
         same_as=first.id if first is not member and member.obj is not None else "",
         name=member.name,
-        place=class_place(cls),
-        methods=read.methods(cls, attributes),
-        attributes=tuple(dict.fromkeys([*attributes, *(name for one in read.owners(cls) for name in vars(one))])),
         settings=settings,
-        ignores=class_ignores(cls),
     )
 
 

@@ -22,9 +22,6 @@ from loopscope.examining import (
     PLAIN,
     Passed,
     Reader,
-    class_ignores,
-    class_place,
-    classes,
     may_write,
     plain_settings,
 )
@@ -84,20 +81,14 @@ def _given(event: str) -> Sequence[str]:
 def _callback(member: Member, earlier: Sequence[Member], read: Reader) -> Callback:
     cls, attributes = member.cls, member.attributes
     first = next((one for one in earlier if one.obj is member.obj and member.obj is not None), None)
-    own_names = [*attributes, *(name for one in read.owners(cls) for name in vars(one))]
-    return Callback(
-        id=member.id,
-        cls=cls.__name__,
-        classes=classes(cls),
+    return read.callback(
+        member.id,
+        cls,
+        attributes,
         origin=member.origin,
         mine=member.mine,
-        shipped=read.is_shipped(cls),
         same_as="" if first is None else first.id,
-        place=class_place(cls),
-        methods=read.methods(cls, attributes),
-        attributes=tuple(dict.fromkeys(own_names)),
         settings=plain_settings(SETTINGS, attributes, cls),
-        ignores=class_ignores(cls),
     )
 
 

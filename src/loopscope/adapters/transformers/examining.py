@@ -15,7 +15,7 @@ from loopscope.adapters.transformers.members import Member
 from loopscope.adapters.transformers.overrides import Overrides
 from loopscope.adapters.transformers.vocabulary import EVENT_NAMES, PASSED, VOCABULARY
 from loopscope.callbacks import Callback, Examined, Method, Setting
-from loopscope.examining import PLAIN, Passed, Reader, class_ignores, class_place, classes, plain_settings
+from loopscope.examining import PLAIN, Passed, Reader, plain_settings
 
 SETTINGS = ("early_stopping_patience", "early_stopping_threshold", "monitor", "patience", "mode")
 """Attributes of callbacks that rules ask for."""
@@ -76,20 +76,14 @@ def _callback(member: Member, earlier: Sequence[Member], read: Reader) -> Callba
     cls = member.cls
     attributes: Mapping[str, Any] = getattr(member.obj, "__dict__", {})
     first = next((one for one in earlier if one.obj is member.obj and member.obj is not None), None)
-    own_names = [*attributes, *(name for one in read.owners(cls) for name in vars(one))]
-    return Callback(
-        id=member.id,
-        cls=cls.__name__,
-        classes=classes(cls),
+    return read.callback(
+        member.id,
+        cls,
+        attributes,
         origin=member.origin,
         mine=member.mine,
-        shipped=read.is_shipped(cls),
         same_as="" if first is None else first.id,
-        place=class_place(cls),
-        methods=read.methods(cls, attributes),
-        attributes=tuple(dict.fromkeys(own_names)),
         settings=plain_settings(SETTINGS, attributes, cls),
-        ignores=class_ignores(cls),
     )
 
 

@@ -7,13 +7,13 @@ rich; names and messages get into rich as `Text`, never as markup.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from loopscope.render.phrases import plain
-from loopscope.render.plaintext import printed
+from loopscope.render.plaintext import Readable, printed
 from loopscope.render.report import Options, figures, words
 from loopscope.render.report.grid import Grid, GridRow, Sentence
 from loopscope.render.report.rows import Row, marks, name, place, rows, slowest, told, waits
@@ -29,11 +29,6 @@ GOOD = "green"
 QUIET = "dim"
 STYLES = {"run": "bold", "scope": "bold cyan", "event": "bold", "step": "green", "data": "green"}
 
-ASCII = str.maketrans(
-    {"µ": "u", "×": "x", "█": "#", "▌": "#", "│": "|", "├": "|", "└": "`", "─": "-", "→": ">", "…": "~"}
-)
-"""What terminals without other signs get instead."""
-
 
 def render(report: Report, options: Options) -> str:
     """Return what a terminal shows as text, with its colours if `options.color`."""
@@ -42,29 +37,12 @@ def render(report: Report, options: Options) -> str:
 
 def renderable(report: Report, options: Options) -> RenderableType:
     """Return what rich prints."""
-    return _Page(report, options)
+    return Readable(Group(*_parts(report, options)))
 
 
 def now(report: Report) -> RenderableType:
     """Return the lines that say what is open, alone: they are shown before the rest is worked out."""
     return Group(*(Sentence(Text(line, URGENT)) for line in words.now(report)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    report: Report
-    options: Options
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        page = Group(*_parts(self.report, self.options))
-        if not options.ascii_only:
-            yield page
-            return
-        for line in console.render_lines(page, options, pad=False):
-            for piece in line:
-                text = piece.text.translate(ASCII).encode("ascii", "backslashreplace").decode()
-                yield piece._replace(text=text)
-            yield Text()
 
 
 def _parts(report: Report, options: Options) -> Iterator[RenderableType]:
