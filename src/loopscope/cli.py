@@ -44,6 +44,7 @@ BROKEN_PIPE = 141
 STOPPED = "{call.place}: stopped here, before {call.method} ran."
 DEMO_NEXT = """
 Type next: loopscope show train.py          the same for your own script, up to its first fit
+           loopscope check train.py         what is wrong with its callbacks, before it runs
            loopscope run train.py           your script to its end, and what each callback cost
            loopscope demo --run fine_tune   another run; --verbose says what each callback does, and where"""
 FAULT = "this is a fault of loopscope and not of the script. Please report it with the lines above."
